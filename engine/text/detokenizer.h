@@ -1,0 +1,28 @@
+// Detokenizer: the text of a growing token sequence, piece by piece. The concatenation of all pieces equals
+// Tokenizer::Decode of all ids; a piece is always valid UTF-8 and an incomplete character is held back. One per choice,
+// used by one thread at a time. Each Append costs amortised O(1) tokens, not O(sequence).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/text/tokenizer.h"
+
+namespace hysparse {
+
+class Detokenizer {
+ public:
+  Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special_tokens);
+  std::string Append(int32_t id);
+  std::string Finish();  // what was held back, with U+FFFD for what never became a character
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  bool skip_special_;
+  std::vector<int32_t> ids_;
+  size_t prefix_ = 0, read_ = 0;
+};
+
+}  // namespace hysparse

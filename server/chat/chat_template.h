@@ -1,0 +1,37 @@
+// ChatTemplate: a model's Jinja chat template, run over OpenAI messages. Immutable after Load; any thread may render.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/text/tokenizer.h"
+#include "nlohmann/json.hpp"
+
+namespace hysparse {
+
+struct ChatTemplateInput {
+  nlohmann::ordered_json messages;  // as the client sent them, normalised: role, content (string), tool_calls, …
+  nlohmann::ordered_json tools;     // null or array
+  nlohmann::ordered_json kwargs;    // allow-listed chat_template_kwargs; null or object
+  bool add_generation_prompt = true;
+  bool continue_final_message = false;
+};
+
+class ChatTemplate {
+ public:
+  // FOLDER/chat_template.jinja, else tokenizer_config.json's chat_template (string or list of named; "default").
+  // NotFound when the folder has none; InvalidArgument for one that does not parse.
+  static absl::StatusOr<std::shared_ptr<const ChatTemplate>> Load(const std::string& folder);
+  static absl::StatusOr<std::shared_ptr<const ChatTemplate>> Parse(std::string source, std::string bos,
+                                                                   std::string eos);
+  virtual ~ChatTemplate() = default;
+
+  // The prompt as segments: what came out of a message's strings is untrusted, however it was trimmed, joined or
+  // replaced, so that no message content becomes a special token. InvalidArgument (a 400) when the template raises or
+  // exceeds a cap.
+  virtual absl::StatusOr<std::vector<TextSegment>> Render(const ChatTemplateInput& input) const = 0;
+};
+
+}  // namespace hysparse
