@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Prepares a model by its recipe and prints the folder: models/get.sh smollm2-135m
+#
+# Models live outside the tree, in ${HYSPARSE_CACHE:-${XDG_CACHE_HOME:-~/.cache}/hysparse}/models/NAME, where `hysparse serve
+# NAME` finds them. A folder whose files match the recipe's SHA256SUMS is left as it is, anything else is made again; a
+# download is kept and not repeated. Needs python3 with its venv module.
+set -euo pipefail
+recipes=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+name=${1:-}
+if [[ $# -ne 1 || $name == */* || ! -x $recipes/$name/recipe.sh ]]; then
+  echo "usage: models/get.sh NAME, where NAME is one of:" >&2
+  for recipe in "$recipes"/*/recipe.sh; do basename "$(dirname "$recipe")" >&2; done
+  exit 2
+fi
+cache=${HYSPARSE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hysparse}
+folder=$cache/models/$name
+mkdir -p "$cache/models" "$cache/downloads"
+
+matches() { [[ -d $folder ]] && (cd "$folder" && sha256sum --check --status "$recipes/$name/SHA256SUMS") 2>/dev/null; }
+if matches; then echo "$folder"; exit 0; fi
+
+exec 9>"$cache/models/.lock"
+flock 9  # one at a time: what a killed run left half-made is nobody's, and is removed
+if matches; then echo "$folder"; exit 0; fi
+rm -rf "$cache/models/.$name.partial-"* "$folder"
+
+venv=$cache/venv-models-$(sha256sum "$recipes/requirements.txt" | cut -c1-12)
+if [[ ! -f $venv/ready ]]; then
+  rm -rf "$venv"
+  python3 -m venv "$venv" || { echo "models/get.sh: python3 has no venv module: run deploy/install-deps.sh" >&2; exit 1; }
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$recipes/requirements.txt" >&2
+  touch "$venv/ready"
+fi
+
+echo "preparing $name" >&2
+PYTHON=$venv/bin/python DOWNLOADS=$cache/downloads "$recipes/$name/recipe.sh" "$folder" >&2
+if ! matches; then
+  echo "models/get.sh: $folder is not what $name/SHA256SUMS says:" >&2
+  (cd "$folder" && sha256sum --check --quiet "$recipes/$name/SHA256SUMS") >&2 || true
+  rm -rf "$folder"
+  exit 1
+fi
+echo "$folder"
