@@ -5,7 +5,7 @@ set -euo pipefail
 
 runtime=(libgrpc++1.51 libgrpc29 libprotobuf32 libprometheus-cpp-core1.0 libdnnl2 libabsl20220623 libspdlog1.10 libyaml-cpp0.7
          libpcre2-8-0 libutf8proc2 libssl3 ca-certificates)
-build=(g++ cmake ninja-build ccache pkg-config git libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
+build=(g++ cmake ninja-build ccache pkg-config git libgrpc++-dev grpc-proto libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
        libboost-dev prometheus-cpp-dev libabsl-dev nlohmann-json3-dev libcli11-dev libyaml-cpp-dev libspdlog-dev libdnnl-dev
        libpcre2-dev libutf8proc-dev libssl-dev zlib1g-dev libgtest-dev libgmock-dev python3 python3-venv python3-pip
        ca-certificates curl)
