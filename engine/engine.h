@@ -19,18 +19,24 @@
 namespace hysparse {
 
 struct EngineOptions {
-  int32_t max_num_seqs = 64;                   // sequences running at once
-  int32_t max_num_batched_tokens = 2048;       // tokens of one step
-  int32_t max_model_len = 0;                   // 0: the model's max_context
-  int32_t max_waiting = 1024;                  // queued sequences; beyond: ResourceExhausted (429)
-  int64_t global_pages = 0, window_pages = 0;  // pages of each KV class in the arena
-  int32_t global_page_tokens = 64, window_page_tokens = 64;
+  int32_t max_num_seqs = 64;                               // sequences running at once
+  int32_t max_num_batched_tokens = 2048;                   // tokens of one step
+  int32_t max_model_len = 0;                               // 0: the model's max_context
+  int32_t max_waiting = 1024;                              // queued sequences; beyond: ResourceExhausted (429)
+  int64_t global_pages = 0, window_pages = 0;              // pages of each KV class in the arena
+  int32_t global_page_tokens = 0, window_page_tokens = 0;  // 0: the model's own (MakeKvLayout), as the runner lays out
+  // After each step, checks that every page is free or owned exactly once, and aborts if not.
+#ifdef HYSPARSE_DEBUG
+  bool check_invariants = true;
+#else
+  bool check_invariants = false;
+#endif
 };
 
 // A request's life, for histograms; read by the observer on the engine thread.
 struct RequestTimes {
   double queue_s = 0, prefill_s = 0, decode_s = 0, e2e_s = 0, ttft_s = 0;
-  int32_t prompt_tokens = 0, output_tokens = 0;
+  int32_t prompt_tokens = 0, output_tokens = 0;  // output: as sampled, a stop id included
   FinishReason finish = FinishReason::kNone;
 };
 
@@ -60,10 +66,12 @@ class Engine {
   ~Engine();  // Stop(), then joins
 
   void Start();
-  // Cancels what runs (each sink gets kCancelled) and stops the thread. Idempotent.
+  // Cancels what runs (each sink gets kCancelled) and joins the thread, after the step under way. Idempotent; not to be
+  // called from a sink.
   void Stop();
 
-  // InvalidArgument: can never fit, with the numbers. ResourceExhausted: the queue is full. Unavailable: stopping.
+  // InvalidArgument: out of range or can never fit, with the numbers. ResourceExhausted: the queue is full.
+  // AlreadyExists: the id is in use. Unavailable: stopping. max_tokens is cut to what max_model_len leaves.
   absl::Status Submit(GenerateRequest request, std::shared_ptr<OutputSink> sink);
   // Ends every choice (or one) with kCancelled. Unknown ids are ignored.
   void Cancel(const std::string& id, int32_t choice = -1);

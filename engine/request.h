@@ -25,7 +25,7 @@ struct SamplingParams {
 struct GenerateRequest {
   std::string id;               // unique; also the x-request-id
   std::vector<int32_t> prompt;  // 1 … max_context ids, each in [0, vocab)
-  int32_t max_tokens = 16;      // 0 allowed with prompt_logprobs: only the prompt is scored
+  int32_t max_tokens = 16;      // 0: nothing is generated; with prompt_logprobs the prompt is scored; ends with kLength
   int32_t min_tokens = 0;
   int32_t n = 1;  // choices; the prompt is prefilled once per choice until KV residency brings sharing
   bool ignore_eos = false;
@@ -58,7 +58,7 @@ struct StepOutput {
   std::vector<TokenOutput> prompt;  // prompt_logprobs: tokens 1 … as they are scored (token 0 has none), choice 0 only
   std::vector<TokenOutput> tokens;
   FinishReason finish = FinishReason::kNone;
-  int32_t stop_token = -1;  // the stop id that ended it (not among `tokens`' text); -1: none
+  int32_t stop_token = -1;  // the stop id that ended it, which `tokens` does not hold; -1: none
   absl::Status error;       // with kError
 };
 
