@@ -1,0 +1,167 @@
+#include "kernels/cpu/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/result.h"
+#include "kernels/cpu/bf16.h"
+#include "kernels/cpu/memory.h"
+#include "kernels/cpu/pack.h"
+
+namespace hysparse::cpu {
+namespace {
+
+constexpr int kBlockRows = 96;                     // of A: whole tiles of every micro-kernel (32, 12, 6 rows)
+constexpr int64_t kGroupBytes = int64_t{1} << 20;  // of panels that the blocks of rows share: stays in L2
+constexpr int kItemsPerThread = 4;                 // so that one slow core does not hold up the loop
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+using KernelFn = void (*)(const GemmTask&);
+
+KernelFn ChooseKernel(CpuIsa isa, DType stored) {
+  if (stored == DType::kBF16) return isa == CpuIsa::kAmx ? GemmBf16Amx : GemmBf16Avx512;
+  return isa >= CpuIsa::kAvx512 ? GemmF32Avx512 : GemmF32Avx2;
+}
+
+// Rows whose distance is a multiple of this fall into few sets of the first-level cache and evict one another.
+constexpr int64_t kAliasBytes = 1024;
+
+}  // namespace
+
+GemmEngine::GemmEngine(ThreadPool& pool, CpuIsa isa, DType compute)
+    : pool_(pool),
+      compute_(compute),
+      stored_(compute == DType::kBF16 && isa >= CpuIsa::kAvx512Bf16 ? DType::kBF16 : DType::kF32),
+      kernel_(ChooseKernel(isa, stored_)),
+      tile_rows_(stored_ == DType::kBF16 && isa == CpuIsa::kAmx ? 32 : 12),
+      scratch_(pool.size()) {
+  pieces_.reserve(kMaxGroup);
+}
+
+absl::StatusOr<std::unique_ptr<PanelMatrix>> GemmEngine::Pack(std::span<const MatrixSource> sources) {
+  int64_t rows = 0;
+  if (sources.empty()) return absl::InvalidArgumentError("a packed matrix needs a source");
+  const int32_t cols = sources[0].cols;
+  for (const MatrixSource& source : sources) {
+    if (source.cols != cols || source.cols <= 0 || source.rows <= 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("cannot pack a [", source.rows, ", ", source.cols, "] matrix with one of ", cols, " columns"));
+    }
+    rows += source.rows;
+  }
+  if (rows > INT32_MAX) return absl::InvalidArgumentError(absl::StrCat("a packed matrix of ", rows, " rows"));
+  const int64_t panel_bytes = PanelBytes(cols, stored_);
+  const int64_t panels = CeilDiv(rows, kPanel);
+  HYSPARSE_ASSIGN_OR_RETURN(auto data, AllocateZeroed(panels * panel_bytes));
+  HYSPARSE_RETURN_IF_ERROR(ReserveScratch(cols));
+  const bool round = compute_ == DType::kBF16;
+  pool_.ParallelFor(panels, [&](int64_t i, int) {
+    PackPanel(sources, static_cast<int>(i), stored_, round, data.get() + i * panel_bytes);
+  });
+  return std::make_unique<PanelMatrix>(static_cast<int32_t>(rows), cols, panel_bytes, std::move(data));
+}
+
+// A copied block's rows lie one cache line more than their length apart.
+int64_t GemmEngine::CopiedRowBytes(int32_t cols) const {
+  return CeilDiv(cols, kBf16Depth) * kBf16Depth * SizeOf(stored_) + 64;
+}
+
+absl::Status GemmEngine::ReserveScratch(int32_t cols) {
+  const int64_t bytes = kBlockRows * CopiedRowBytes(cols);
+  if (bytes <= scratch_bytes_) return absl::OkStatus();
+  for (auto& block : scratch_) {
+    HYSPARSE_ASSIGN_OR_RETURN(block, AllocateZeroed(bytes));
+  }
+  scratch_bytes_ = bytes;
+  return absl::OkStatus();
+}
+
+// Rows into equal blocks of whole tiles; panels into groups that stay in L2 while the blocks of rows pass, and small
+// enough for every thread to get several items.
+GemmEngine::Piece GemmEngine::Cut(const GemmParams& product, int64_t items_wanted) const {
+  Piece piece;
+  const auto& weight = static_cast<const PanelMatrix&>(*product.weight);
+  const int64_t blocks = CeilDiv(product.rows, kBlockRows);
+  piece.block_rows = static_cast<int>(CeilDiv(CeilDiv(product.rows, blocks), tile_rows_) * tile_rows_);
+  piece.row_blocks = static_cast<int>(CeilDiv(product.rows, piece.block_rows));
+  const int64_t groups =
+      std::max(CeilDiv(items_wanted, piece.row_blocks), CeilDiv(weight.panels() * weight.panel_bytes(), kGroupBytes));
+  piece.group_panels = static_cast<int>(CeilDiv(weight.panels(), std::min<int64_t>(groups, weight.panels())));
+  piece.items = int64_t{piece.row_blocks} * CeilDiv(weight.panels(), piece.group_panels);
+  return piece;
+}
+
+void GemmEngine::RunGroup(std::span<const GemmParams> products) {
+  for (; products.size() > kMaxGroup; products = products.subspan(kMaxGroup)) RunGroup(products.first(kMaxGroup));
+  pieces_.clear();
+  int64_t items = 0;
+  const int64_t wanted = pool_.size() == 1 ? 1 : CeilDiv(pool_.size() * kItemsPerThread, products.size());
+  for (const GemmParams& product : products) {
+    if (product.rows <= 0) continue;
+    Piece piece = Cut(product, wanted);
+    piece.product = &product;
+    piece.first_item = items;
+    items += piece.items;
+    pieces_.push_back(piece);
+  }
+  pool_.ParallelFor(items, [this](int64_t item, int worker) {
+    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), item,
+                                        [](int64_t i, const Piece& piece) { return i < piece.first_item; });
+    RunItem(*(after - 1), item - (after - 1)->first_item, worker);
+  });
+}
+
+// Blocks of rows vary fastest: consecutive items share their panels.
+void GemmEngine::RunItem(const Piece& piece, int64_t item, int worker) const {
+  const GemmParams& product = *piece.product;
+  const auto& weight = static_cast<const PanelMatrix&>(*product.weight);
+  const int row = static_cast<int>(item % piece.row_blocks) * piece.block_rows;
+  const int panel = static_cast<int>(item / piece.row_blocks) * piece.group_panels;
+  const int64_t col = int64_t{panel} * kPanel;
+  GemmTask task;
+  task.rows = std::min(piece.block_rows, product.rows - row);
+  task.b = weight.panel(panel);
+  task.panel_bytes = weight.panel_bytes();
+  task.depth = stored_ == DType::kF32 ? weight.cols() : static_cast<int>(CeilDiv(weight.cols(), kBf16Depth));
+  task.cols = static_cast<int>(std::min<int64_t>(int64_t{piece.group_panels} * kPanel, weight.rows() - col));
+  task.bias = product.bias == nullptr ? nullptr : product.bias + col;
+  task.out_bf16 = product.out_dtype == DType::kBF16;
+  task.out_stride = product.out_stride;
+  task.out = static_cast<std::byte*>(product.out) + (row * product.out_stride + col) * SizeOf(product.out_dtype);
+  SetRows(product, row, worker, task);
+  kernel_(task);
+}
+
+// Points the task at its rows of A: where they are, or at a copy that is widened, padded to whole steps of k, or spread
+// over the cache.
+void GemmEngine::SetRows(const GemmParams& product, int row, int worker, GemmTask& task) const {
+  const int32_t cols = product.weight->cols();
+  const int64_t stride = product.a_stride * static_cast<int64_t>(SizeOf(compute_));
+  const auto* a = static_cast<const std::byte*>(product.a) + row * stride;
+  const bool whole = stored_ == DType::kF32 || cols % kBf16Depth == 0;
+  const bool spread = task.rows <= 4 || stride % kAliasBytes != 0;
+  if (compute_ == stored_ && whole && spread) {
+    task.a = a;
+    task.a_row = stride;
+    return;
+  }
+  std::byte* copy = scratch_[worker].get();
+  task.a = copy;
+  task.a_row = CopiedRowBytes(cols);
+  for (int r = 0; r < task.rows; ++r) {
+    std::byte* to = copy + r * task.a_row;
+    if (compute_ == stored_) {
+      const size_t bytes = cols * SizeOf(compute_);
+      std::memcpy(to, a + r * stride, bytes);
+      std::memset(to + bytes, 0, task.a_row - bytes);
+      continue;
+    }
+    const auto* narrow = reinterpret_cast<const uint16_t*>(a + r * stride);
+    for (int32_t k = 0; k < cols; ++k) reinterpret_cast<float*>(to)[k] = Bf16ToFloat(narrow[k]);
+  }
+}
+
+}  // namespace hysparse::cpu
