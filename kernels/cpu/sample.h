@@ -13,7 +13,8 @@
 // position), so that batching, chunking and preemption cannot change the stream.
 //
 // Logprobs are the log-softmax of the raw logits; the top ones rank by raw logit. They are written where asked for:
-// logprob when want_logprob or num_top_logprobs > 0, and num_top_logprobs entries (-1 and -inf beyond the vocabulary).
+// logprob when want_logprob or num_top_logprobs > 0, and num_top_logprobs entries (-1 and -inf where fewer logits are
+// finite).
 //
 // A row that cannot be sampled (a NaN or +inf logit, no finite logit, every token banned, a target outside [0, V))
 // yields token -1 and logprob NaN: the caller fails that sequence. -inf logits are legal: never drawn. Ids outside

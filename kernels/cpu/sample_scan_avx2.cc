@@ -1,0 +1,7 @@
+#include "kernels/cpu/sample_scan_body.h"
+
+namespace hysparse::cpu {
+
+const ScanOps kScanAvx2 = {BlockMax, Weights};
+
+}  // namespace hysparse::cpu

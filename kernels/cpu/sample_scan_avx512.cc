@@ -1,0 +1,7 @@
+#include "kernels/cpu/sample_scan_body.h"
+
+namespace hysparse::cpu {
+
+const ScanOps kScanAvx512 = {BlockMax, Weights};
+
+}  // namespace hysparse::cpu
