@@ -98,7 +98,9 @@ LayerSpec MakeLayer(const ModelKeys& keys, LayerKind kind, const RopeSpec& rope,
   layer.sparse_gate = sparse;
   layer.window = swa || sparse ? keys.window : 0;
   layer.block = sparse ? keys.block : 0;
-  layer.top_blocks = sparse ? keys.top_blocks : 0;
+  // No context has more blocks than this; the selection buffers are sized by it.
+  const int32_t blocks = (keys.max_context + keys.block - 1) / keys.block;
+  layer.top_blocks = sparse ? std::min(keys.top_blocks, blocks) : 0;
   return layer;
 }
 
