@@ -1,12 +1,12 @@
 // Detokenizer: the text of a growing token sequence, piece by piece. The concatenation of all pieces equals
 // Tokenizer::Decode of all ids; a piece is always valid UTF-8 and an incomplete character is held back. One per choice,
-// used by one thread at a time. Each Append costs amortised O(1) tokens, not O(sequence).
+// used by one thread at a time. Each Append costs amortised O(1) tokens, not O(sequence). Ids that the tokenizer does
+// not know decode to nothing.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "engine/text/tokenizer.h"
 
@@ -21,8 +21,7 @@ class Detokenizer {
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
   bool skip_special_;
-  std::vector<int32_t> ids_;
-  size_t prefix_ = 0, read_ = 0;
+  std::unique_ptr<DecodeStream> stream_;
 };
 
 }  // namespace hysparse
