@@ -1,0 +1,149 @@
+#include "server/grpc/inference_service.h"
+
+#include <utility>
+#include <vector>
+
+#include "boost/asio/post.hpp"
+#include "engine/base/result.h"
+#include "server/error_map.h"
+#include "server/grpc/call_auth.h"
+#include "server/grpc/generate_call.h"
+
+namespace hysparse {
+namespace {
+
+constexpr int32_t kDefaultTextTokens = 16;  // as /v1/completions
+
+absl::StatusOr<Prompt> ToPrompt(const v1::ChatPrompt& chat) {
+  ChatTemplateInput input;
+  input.messages = nlohmann::ordered_json::array();
+  if (chat.messages().empty()) return BadField("messages", "must not be empty");
+  for (const v1::ChatMessage& message : chat.messages()) {
+    const std::string role = message.role() == "developer" ? "system" : message.role();
+    if (role != "system" && role != "user" && role != "assistant") {
+      return BadField("messages", "has the role '" + role + "'; use system, developer, user or assistant");
+    }
+    input.messages.push_back({{"role", role}, {"content", message.content()}});
+  }
+  return Prompt(std::move(input));
+}
+
+void ApplySampling(const v1::Sampling& from, GenerationSpec* spec) {
+  SamplingParams& to = spec->sampling;
+  if (from.has_temperature()) to.temperature = from.temperature();
+  if (from.has_top_p()) to.top_p = from.top_p();
+  if (from.has_top_k()) to.top_k = from.top_k();
+  if (from.has_min_p()) to.min_p = from.min_p();
+  if (from.has_presence_penalty()) to.presence_penalty = from.presence_penalty();
+  if (from.has_frequency_penalty()) to.frequency_penalty = from.frequency_penalty();
+  if (from.has_repetition_penalty()) to.repetition_penalty = from.repetition_penalty();
+  if (from.has_seed()) spec->seed = from.seed();
+  for (const auto& [token, bias] : from.logit_bias()) to.logit_bias.emplace_back(token, bias);
+}
+
+absl::Status Tokenise(const ServedModel& model, const v1::TokenizeRequest& request, v1::TokenizeResponse* response) {
+  if (!request.model().empty() && !model.Answers(request.model())) return ModelNotFound(request.model());
+  Prompt prompt;
+  switch (request.prompt_case()) {
+    case v1::TokenizeRequest::kText:
+      prompt = request.text();
+      break;
+    case v1::TokenizeRequest::kChat: {
+      HYSPARSE_ASSIGN_OR_RETURN(prompt, ToPrompt(request.chat()));
+      break;
+    }
+    case v1::TokenizeRequest::PROMPT_NOT_SET:
+      return BadField("prompt", "must be set: text or chat");
+  }
+  const bool special = request.has_add_special_tokens() ? request.add_special_tokens() : true;
+  HYSPARSE_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodePrompt(model, prompt, special));
+  response->mutable_tokens()->Add(ids.begin(), ids.end());
+  response->set_max_model_len(model.max_model_len);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
+}
+
+absl::StatusOr<GenerationSpec> ToGenerationSpec(const v1::GenerateRequest& request, const ServedModel& model,
+                                                const std::string& tenant) {
+  GenerationSpec spec;
+  spec.sampling = SamplingDefaults(model.spec);
+  ApplySampling(request.sampling(), &spec);
+  switch (request.prompt_case()) {
+    case v1::GenerateRequest::kText:
+      spec.prompts.emplace_back(request.text());
+      break;
+    case v1::GenerateRequest::kTokens:
+      spec.prompts.emplace_back(std::vector<int32_t>(request.tokens().ids().begin(), request.tokens().ids().end()));
+      break;
+    case v1::GenerateRequest::kChat: {
+      HYSPARSE_ASSIGN_OR_RETURN(Prompt prompt, ToPrompt(request.chat()));
+      spec.prompts.push_back(std::move(prompt));
+      break;
+    }
+    case v1::GenerateRequest::PROMPT_NOT_SET:
+      return BadField("prompt", "must be set: text, tokens or chat");
+  }
+  if (request.has_max_tokens()) spec.max_tokens = request.max_tokens();
+  if (request.prompt_case() != v1::GenerateRequest::kChat) spec.default_max_tokens = kDefaultTextTokens;
+  spec.min_tokens = request.min_tokens();
+  spec.n = spec.best_of = request.has_n() ? request.n() : 1;
+  spec.ignore_eos = request.ignore_eos();
+  spec.stop.assign(request.stop().begin(), request.stop().end());
+  spec.stop_token_ids.assign(request.stop_token_ids().begin(), request.stop_token_ids().end());
+  spec.logprobs = request.logprobs();
+  spec.top_logprobs = request.top_logprobs();
+  if (spec.top_logprobs != 0 && !spec.logprobs) return BadField("top_logprobs", "needs logprobs to be true");
+  spec.priority = request.priority();
+  spec.cache_salt = request.cache_salt().empty() ? tenant : request.cache_salt();
+  return spec;
+}
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* call,
+                                                                           const v1::GenerateRequest* request) {
+  std::optional<std::string> tenant = Authenticate(context_.auth, *call);
+  if (!tenant) return GenerateCall::Refuse(context_, Unauthenticated());
+  return GenerateCall::Start(context_, *request, *std::move(tenant));
+}
+
+grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* call,
+                                                     const v1::TokenizeRequest* request,
+                                                     v1::TokenizeResponse* response) {
+  grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+  const std::shared_ptr<const ServedModel> model = context_.slot.Get();
+  if (!Authenticate(context_.auth, *call)) {
+    reactor->Finish(Unauthenticated());
+  } else if (model == nullptr) {
+    reactor->Finish({grpc::StatusCode::UNAVAILABLE, "the model is still loading"});
+  } else {  // request and response live until Finish
+    boost::asio::post(context_.worker_pool,
+                      [=] { reactor->Finish(ToGrpcStatus(Tokenise(*model, *request, response))); });
+  }
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* call, const v1::ListModelsRequest*,
+                                                       v1::ListModelsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+  const std::shared_ptr<const ServedModel> model = context_.slot.Get();
+  if (!Authenticate(context_.auth, *call)) {
+    reactor->Finish(Unauthenticated());
+  } else if (model == nullptr) {
+    reactor->Finish({grpc::StatusCode::UNAVAILABLE, "the model is still loading"});
+  } else {
+    for (const std::string& name : model->names) {
+      v1::Model* entry = response->add_models();
+      entry->set_id(name);
+      entry->set_max_model_len(model->max_model_len);
+    }
+    reactor->Finish(grpc::Status::OK);
+  }
+  return reactor;
+}
+
+}  // namespace hysparse
