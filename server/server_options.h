@@ -13,8 +13,6 @@ struct ServerOptions {
   std::string host = "127.0.0.1";  // an address; "0.0.0.0" and "::" for all
   uint16_t port = 8000;            // 0: any free one; App::port() tells which
 
-  // Names the model answers to; the first is the id in answers. The model folder's name unless --served-model-name.
-  std::vector<std::string> served_model_names;
   std::vector<std::string> api_keys;      // empty: open. With keys every route but the probes needs one.
   std::vector<std::string> cors_origins;  // exact origins, or "*"; empty: no CORS headers at all
   std::string tls_certificate, tls_key;   // PEM files (certificate chain first); both or neither
@@ -34,6 +32,9 @@ struct ServerOptions {
   std::chrono::milliseconds idle_timeout{75'000};       // between requests of a connection
   std::chrono::milliseconds write_timeout{30'000};      // without the client taking a byte: cancelled and closed
   std::chrono::milliseconds keepalive_interval{5'000};  // ": " comments of a stream that has nothing to say yet
+
+  std::chrono::milliseconds stall_timeout{120'000};  // a busy engine without a step: /livez fails
+  std::chrono::milliseconds drain_timeout{45'000};   // Drain: how long running requests may take
 
   int max_choices = 128;      // n, best_of and prompts × n of one request
   int max_stop_strings = 64;  // of at most 1024 bytes each
