@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/cpu/bf16.h"
+#include "tests/unit/kernels/isa_cases.h"
 
 namespace hysparse::cpu {
 namespace {
@@ -16,14 +17,6 @@ namespace {
 struct Shape {
   int k, n;
 };
-
-std::vector<float> Random(size_t n, uint32_t seed, float scale = 1.0f) {
-  std::mt19937 rng(seed);
-  std::normal_distribution<float> normal(0.0f, scale);
-  std::vector<float> values(n);
-  for (float& value : values) value = normal(rng);
-  return values;
-}
 
 // Values in memory as `dtype`, with their exact values beside them.
 struct Values {
@@ -45,7 +38,7 @@ struct Values {
   std::vector<float> exact;
 };
 
-class GemmTest : public testing::TestWithParam<std::tuple<CpuIsa, DType>> {
+class GemmTest : public testing::TestWithParam<IsaAndType> {
  protected:
   CpuIsa isa() const { return std::get<0>(GetParam()); }
   DType compute() const { return std::get<1>(GetParam()); }
@@ -262,16 +255,7 @@ TEST_P(GemmTest, BadSourcesAreRefused) {
   EXPECT_EQ(engine.Pack(std::span(&empty, 1)).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-std::string TestName(const testing::TestParamInfo<std::tuple<CpuIsa, DType>>& info) {
-  constexpr const char* kIsas[] = {"Avx2", "Avx512", "Avx512Bf16", "Amx"};
-  return std::string(kIsas[static_cast<int>(std::get<0>(info.param))]) +
-         (std::get<1>(info.param) == DType::kF32 ? "F32" : "Bf16");
-}
-
-INSTANTIATE_TEST_SUITE_P(Isas, GemmTest,
-                         testing::Combine(testing::ValuesIn(AvailableIsas()),
-                                          testing::Values(DType::kF32, DType::kBF16)),
-                         TestName);
+INSTANTIATE_TEST_SUITE_P(Isas, GemmTest, EachIsaAndType(), IsaAndTypeName);
 
 }  // namespace
 }  // namespace hysparse::cpu
