@@ -67,7 +67,8 @@ inline std::string SafetensorsFile(const std::vector<FileTensor>& tensors) {
 // All the tensors that the model needs.
 inline std::vector<FileTensor> TensorsOf(const ModelSpec& spec) {
   std::vector<FileTensor> tensors;
-  for (const TensorSpec& tensor : TensorTable(spec).tensors()) tensors.push_back({tensor.name, tensor.shape});
+  const TensorTable table(spec);
+  for (const TensorSpec& tensor : table.tensors()) tensors.push_back({tensor.name, tensor.shape});
   return tensors;
 }
 

@@ -327,14 +327,12 @@ TEST(ModelSpecFile, SurvivesDamage) {
   ModelFolder folder;
   const std::string text = With(TinyConfig(), {{"rope_scaling", {{"type", "yarn"}, {"factor", 4}}}}).dump();
   for (size_t i = 0; i < text.size(); ++i) {
+    std::string damaged = text;
+    damaged[i] = "9\"-{"[i % 4];
+    folder.Write("config.json", damaged);
+    (void)ReadModelSpec(folder.path());
     folder.Write("config.json", text.substr(0, i));
     EXPECT_FALSE(ReadModelSpec(folder.path()).ok());
-    for (const char c : {'\0', '-', '9', '"', '{'}) {
-      std::string damaged = text;
-      damaged[i] = c;
-      folder.Write("config.json", damaged);
-      (void)ReadModelSpec(folder.path());
-    }
   }
 }
 
