@@ -83,9 +83,14 @@ absl::StatusOr<std::unique_ptr<const Regex>> Regex::CompilePcre(std::string_view
   const uint32_t options = literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE;
   int error = 0;
   PCRE2_SIZE offset = 0;
+  const std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
+      pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
+  if (context == nullptr || pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF) != 0) {
+    return absl::ResourceExhaustedError("no memory for a pattern");
+  }
   auto code = std::make_unique<Code>();
-  code->compiled =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options, &error, &offset, nullptr);
+  code->compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options, &error, &offset,
+                                 context.get());
   if (code->compiled == nullptr)
     return absl::InvalidArgumentError(absl::StrCat("the pattern is broken: ", ErrorText(error)));
   code->jit = pcre2_jit_compile(code->compiled, PCRE2_JIT_COMPLETE) == 0;

@@ -2,12 +2,16 @@
 
 #include <cctype>
 #include <cstddef>
+#include <cstring>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/result.h"
 #include "engine/text/string_view.h"
+#include "engine/text/unicode_properties.h"
 #include "engine/text/utf8.h"
 
 namespace hysparse {
@@ -15,14 +19,7 @@ namespace {
 
 constexpr std::string_view kSpaceSet =
     R"(\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
-constexpr std::string_view kNotSpaceSet =
-    R"(\x{0}-\x08\x0e-\x1f\x21-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027}\x{202a}-\x{202e})"
-    R"(\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
-constexpr std::string_view kWordSet = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
 constexpr std::string_view kHexSet = "0-9A-Fa-f";
-constexpr std::string_view kNotHexSet = R"(\x{0}-/:-@G-`g-\x{10ffff})";
-
-std::string Quoted(std::string_view text) { return absl::StrCat("'", View(text), "'"); }
 
 class Translator {
  public:
@@ -51,7 +48,7 @@ class Translator {
     switch (c) {
       case '\\':
         atom_ = out_.size();
-        return Escape(/*in_class=*/false);
+        return Escape();
       case '[':
         atom_ = out_.size();
         return Class();
@@ -144,73 +141,94 @@ class Translator {
     return absl::OkStatus();
   }
 
-  absl::Status Escape(bool in_class) {
-    if (at_ + 1 >= in_.size()) return absl::InvalidArgumentError("the pattern ends in a backslash");
-    const char c = in_[at_ + 1];
-    const auto set = [&](std::string_view members, bool negated) {
-      out_ += in_class ? std::string(members) : absl::StrCat(negated ? "[^" : "[", View(members), "]");
-      at_ += 2;
-      return absl::OkStatus();
-    };
-    const auto literal = [&](std::string_view text) {
-      out_ += text;
-      at_ += 2;
-      return absl::OkStatus();
-    };
-    switch (c) {
+  // A set of characters: the inside of a class, or what it leaves out.
+  struct Set {
+    std::string members;
+    bool negated;
+  };
+
+  bool AtSet() const { return Peek() == '\\' && Peek(1) != '\0' && std::strchr("sSwWdDhHpP", Peek(1)) != nullptr; }
+
+  // \s \w \d \h \p{Name} \p{^Name}, and their complements in capitals.
+  absl::StatusOr<Set> ParseSet() {
+    const char letter = Peek(1);
+    if (letter == 'p' || letter == 'P') return ParseProperty();
+    at_ += 2;
+    const bool negated = std::isupper(static_cast<unsigned char>(letter));
+    switch (std::tolower(static_cast<unsigned char>(letter))) {
       case 's':
-        return set(kSpaceSet, false);
+        return Set{std::string(kSpaceSet), negated};
       case 'w':
-        return set(kWordSet, false);
-      case 'h':
-        return set(kHexSet, false);
+        return Set{WordMembers(), negated};
       case 'd':
-        return set("\\p{Nd}", false);
-      case 'S':
-        return set(kNotSpaceSet, false);
-      case 'H':
-        return set(kNotHexSet, false);
-      case 'W':
-        if (in_class) return Unsupported("\\W inside a class");
-        return set(kWordSet, true);
-      case 'D':
-        return in_class ? literal("\\P{Nd}") : set("\\p{Nd}", true);
-      case 'p':
-      case 'P':
-        return Property(in_class);
-      case 'v':
-        return literal("\\x0b");
-      case 't':
-      case 'n':
-      case 'r':
-      case 'f':
-      case 'a':
-      case 'e':
-        return literal(in_.substr(at_, 2));
-      case 'x':
-      case 'u':
-        return CodePoint();
-      case 'b':
-      case 'B':
-        if (in_class) return c == 'b' ? literal("\\x08") : Unsupported("\\B inside a class");
-        return WordBoundary(c == 'b');
-      case 'A':
-      case 'z':
-      case 'Z':
-      case 'G':
-        if (in_class) return Unsupported(std::string("\\") + c + " inside a class");
-        return literal(in_.substr(at_, 2));
+        return Set{*PropertyMembers("Nd"), negated};
       default:
-        if (std::isalnum(static_cast<unsigned char>(c))) return Unsupported(std::string("\\") + c);
-        out_ += '\\';
-        out_.append(in_.substr(at_ + 1, Utf8Length(c)));
-        at_ += 1 + Utf8Length(c);
-        return absl::OkStatus();
+        return Set{std::string(kHexSet), negated};
     }
   }
 
+  absl::StatusOr<Set> ParseProperty() {
+    const size_t open = at_ + 2;
+    const size_t close = Peek(2) == '{' ? in_.find('}', open) : std::string_view::npos;
+    if (close == std::string_view::npos) {
+      return absl::InvalidArgumentError(absl::StrCat("the pattern has a broken \\p at byte ", at_));
+    }
+    std::string_view name = in_.substr(open + 1, close - open - 1);
+    const bool circumflex = name.starts_with('^');
+    if (circumflex) name.remove_prefix(1);
+    bool negated = (Peek(1) == 'P') != circumflex;
+    std::optional<std::string> members;
+    if (name == "C" || name == "Cn") {  // what is in no other category
+      members.emplace();
+      for (const std::string_view other : {"L", "M", "N", "P", "S", "Z"}) *members += *PropertyMembers(other);
+      if (name == "Cn") *members += "\\p{Cc}\\p{Co}\\p{Cs}" + *PropertyMembers("Cf");
+      negated = !negated;
+    } else {
+      members = PropertyMembers(name);
+    }
+    if (!members.has_value()) return Unsupported(absl::StrCat("the property '", View(name), "'"));
+    at_ = close + 1;
+    return Set{*std::move(members), negated};
+  }
+
+  absl::Status Escape() {
+    if (AtSet()) {
+      HYSPARSE_ASSIGN_OR_RETURN(const Set set, ParseSet());
+      out_ += absl::StrCat(set.negated ? "[^" : "[", set.members, "]");
+      return absl::OkStatus();
+    }
+    const char c = Peek(1);
+    if (c == 'b' || c == 'B') return WordBoundary(c == 'b');
+    if (c == 'A' || c == 'z' || c == 'Z' || c == 'G') {
+      out_.append(in_.substr(at_, 2));
+      at_ += 2;
+      return absl::OkStatus();
+    }
+    return LiteralEscape(out_);
+  }
+
+  // An escape that stands for one character, in or outside a class.
+  absl::Status LiteralEscape(std::string& out) {
+    if (at_ + 1 >= in_.size()) return absl::InvalidArgumentError("the pattern ends in a backslash");
+    const char c = in_[at_ + 1];
+    if (c == 'x' || c == 'u') return CodePoint(out);
+    if (c == 'v') {
+      out += "\\x0b";
+    } else if (std::strchr("tnrfae", c) != nullptr) {
+      out.append(in_.substr(at_, 2));
+    } else if (std::isalnum(static_cast<unsigned char>(c))) {
+      return Unsupported(absl::StrCat("\\", std::string(1, c)));
+    } else {
+      out += '\\';
+      out.append(in_.substr(at_ + 1, Utf8Length(c)));
+      at_ += Utf8Length(c) - 1;
+    }
+    at_ += 2;
+    return absl::OkStatus();
+  }
+
   absl::Status WordBoundary(bool boundary) {
-    const std::string word = absl::StrCat("[", View(kWordSet), "]");
+    const std::string word = absl::StrCat("[", WordMembers(), "]");
     const std::string same = absl::StrCat("(?:(?<=", word, ")(?=", word, ")|(?<!", word, ")(?!", word, "))");
     const std::string edge = absl::StrCat("(?:(?<=", word, ")(?!", word, ")|(?<!", word, ")(?=", word, "))");
     out_ += boundary ? edge : same;
@@ -219,7 +237,7 @@ class Translator {
   }
 
   // \xHH, \x{H…}, \uHHHH
-  absl::Status CodePoint() {
+  absl::Status CodePoint(std::string& out) {
     const bool braces = Peek(1) == 'x' && Peek(2) == '{';
     size_t i = at_ + (braces ? 3 : 2);
     const size_t begin = i, most = braces ? 6 : Peek(1) == 'x' ? 2 : 4;
@@ -228,75 +246,46 @@ class Translator {
     if (digits.empty() || (braces && (i >= in_.size() || in_[i] != '}')) || (Peek(1) == 'u' && digits.size() != 4)) {
       return absl::InvalidArgumentError(absl::StrCat("the pattern has a broken \\x or \\u escape at byte ", at_));
     }
-    out_ += absl::StrCat("\\x{", digits, "}");
+    out += absl::StrCat("\\x{", digits, "}");
     at_ = i + (braces ? 1 : 0);
     return absl::OkStatus();
   }
 
-  // \p{Name}, \p{^Name}, \P{Name}
-  absl::Status Property(bool in_class) {
-    const size_t open = at_ + 2;
-    const size_t close = open < in_.size() && in_[open] == '{' ? in_.find('}', open) : std::string_view::npos;
-    if (close == std::string_view::npos)
-      return absl::InvalidArgumentError(absl::StrCat("the pattern has a broken \\p at byte ", at_));
-    std::string name(in_.substr(open + 1, close - open - 1));
-    bool negated = in_[at_ + 1] == 'P';
-    if (!name.empty() && name[0] == '^') {
-      negated = !negated;
-      name.erase(0, 1);
-    }
-    HYSPARSE_ASSIGN_OR_RETURN(const PropertySet set, LookUpProperty(name));
-    if (!negated) {
-      out_ += in_class ? set.members : absl::StrCat("[", set.members, "]");
-    } else if (!in_class) {
-      out_ += absl::StrCat("[^", set.members, "]");
-    } else if (set.exact) {
-      out_ += set.negated;
-    } else {
-      return Unsupported("a negated property inside a class");
-    }
-    at_ = close + 1;
-    return absl::OkStatus();
-  }
-
-  struct PropertySet {
-    std::string members;  // for inside a class
-    std::string negated;  // the complement for inside a class, when `exact`
-    bool exact;
-  };
-
-  absl::StatusOr<PropertySet> LookUpProperty(const std::string& name) const {
-    for (const char c : name) {
-      if (!std::isalnum(static_cast<unsigned char>(c)) && c != '_') return Unsupported("the property " + Quoted(name));
-    }
-    const bool category = name.size() <= 2;
-    static constexpr std::string_view kBinary[] = {"Alphabetic", "Lowercase",   "Uppercase",
-                                                   "Emoji",      "White_Space", "Any"};
-    bool plain = category;
-    for (const std::string_view binary : kBinary) plain |= name == binary;
-    const std::string spelt = plain ? name : "sc:" + name;
-    return PropertySet{absl::StrCat("\\p{", spelt, "}"), absl::StrCat("\\P{", spelt, "}"), true};
-  }
-
+  // PCRE2 10.42 cannot leave a set out of a class's inside, so a class with negated sets becomes a group of classes.
   absl::Status Class() {
-    out_ += '[';
     ++at_;
-    if (Take("^")) out_ += '^';
+    const bool negated = Take("^");
     if (Peek() == ']') return Unsupported("a class that starts with ']'");
+    std::string members;
+    std::vector<std::string> complements;
     while (Peek() != ']') {
       if (at_ >= in_.size()) return absl::InvalidArgumentError("the pattern has a class that never ends");
       if (Peek() == '[') return Unsupported(Peek(1) == ':' ? "a POSIX bracket" : "a class inside a class");
       if (Peek() == '&' && Peek(1) == '&') return Unsupported("&&");
-      if (Peek() == '\\') {
-        HYSPARSE_RETURN_IF_ERROR(Escape(/*in_class=*/true));
-        continue;
+      if (AtSet()) {
+        HYSPARSE_ASSIGN_OR_RETURN(Set set, ParseSet());
+        if (set.negated) {
+          complements.push_back(std::move(set.members));
+        } else {
+          members += set.members;
+        }
+      } else if (Peek() == '\\') {
+        HYSPARSE_RETURN_IF_ERROR(LiteralEscape(members));
+      } else {
+        const size_t length = Utf8Length(Peek());
+        members.append(in_.substr(at_, length));
+        at_ += length;
       }
-      const size_t length = Utf8Length(Peek());
-      out_.append(in_.substr(at_, length));
-      at_ += length;
     }
-    out_ += ']';
     ++at_;
+    if (complements.empty()) {
+      out_ += absl::StrCat(negated ? "[^" : "[", members, "]");
+      return absl::OkStatus();
+    }
+    std::string alternatives = members.empty() ? "" : absl::StrCat("[", members, "]|");
+    for (const std::string& complement : complements) absl::StrAppend(&alternatives, "[^", complement, "]|");
+    alternatives.pop_back();
+    out_ += negated ? absl::StrCat("(?:(?!", alternatives, ")(?s:.))") : absl::StrCat("(?:", alternatives, ")");
     return absl::OkStatus();
   }
 

@@ -4,7 +4,8 @@
 //   \h \H    hexadecimal digits, not blanks     \v      the character U+000B, not a class
 //   {,n}     {0,n}                              x{n,m}+ repeats the group instead of being possessive
 //   (?m)     the dot matches newlines           \p{Han} the script, without its extensions
-//   \p{L}    and other categories: characters newer than PCRE2's Unicode 14 (regex_syntax.cc lists them)
+//   \p{L}    and other categories: characters newer than PCRE2's Unicode (unicode_properties.h)
+//   [\S\P{L}] negated sets inside a class
 // Pure functions; any thread.
 #pragma once
 

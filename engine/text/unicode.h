@@ -1,5 +1,5 @@
-// Character classes as the `tokenizers` library's own code (not its regexes) sees them. utf8proc 2.8 knows Unicode 15;
-// the few characters that the library classifies otherwise are listed in unicode.cc. Any thread.
+// Character classes as the code of the `tokenizers` library 0.23 sees them, outside its regexes: it was built with
+// several versions of Unicode. utf8proc 2.8 knows Unicode 15; unicode.cc lists the characters that differ. Any thread.
 #pragma once
 
 namespace hysparse {
