@@ -86,7 +86,8 @@ PlannedChunk NextChunk(Sequence& sequence, int64_t id, const KvLayout& layout, F
   chunk.position = sequence.done;
   chunk.tokens.assign(sequence.tokens.begin() + sequence.done, sequence.tokens.begin() + sequence.done + count);
   const int32_t end = sequence.done + count;
-  while (static_cast<int32_t>(sequence.global_pages.size()) * layout.global.page_tokens < end)
+  while (layout.global.layers > 0 &&
+         static_cast<int32_t>(sequence.global_pages.size()) * layout.global.page_tokens < end)
     sequence.global_pages.push_back(global.Take());
   if (layout.window.layers > 0) {
     const int32_t page = layout.window.page_tokens;
