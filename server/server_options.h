@@ -39,6 +39,7 @@ struct ServerOptions {
   int max_choices = 128;      // n, best_of and prompts × n of one request
   int max_stop_strings = 64;  // of at most 1024 bytes each
   bool log_requests = true;   // the access log: one line a request, never the prompt
+  bool log_json = true;       // its lines as JSON objects; false: as text, for terminals
 };
 
 }  // namespace hysparse
