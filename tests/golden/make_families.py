@@ -38,7 +38,8 @@ CASES = {
         rope_parameters=dict(rope_type="linear", rope_theta=300.0, factor=2.5), attention_bias=True, mlp_bias=True,
         head_dim=16, num_key_value_heads=1), "float16",
                             dict(rope_theta=300.0, rope_scaling={"type": "linear", "factor": 2.5})),
-    "llama-yarn": ("LlamaConfig", dict(rope_parameters=dict(YARN, beta_fast=16.0, beta_slow=2.0, truncate=False)), "bfloat16", None),
+    "llama-yarn": ("LlamaConfig", dict(head_dim=16, num_key_value_heads=1, rope_parameters=dict(
+        YARN, rope_theta=50.0, beta_fast=3.0, beta_slow=0.25, truncate=False)), "bfloat16", None),
     "mistral-window": ("MistralConfig", dict(sliding_window=12, num_key_value_heads=4), "bfloat16",
                        dict(rope_theta=10000.0)),
     "mistral-full": ("MistralConfig", dict(sliding_window=None, rope_parameters=dict(rope_type="default", rope_theta=1e6)),
