@@ -30,7 +30,7 @@ constexpr int kPage = 64, kBlock = 64, kTop = 16, kWindow = 128;
 
 // The best of several runs, in seconds: a machine that does other work too only ever adds to it. One thread's time is
 // its processor time, for the same reason.
-double Time(int threads, const std::function<void(int)>& run) {
+double Time(int threads, const std::function<void(int)>& run, int runs = 5) {
   auto now = [threads] {
     timespec at;
     clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &at);
@@ -38,7 +38,7 @@ double Time(int threads, const std::function<void(int)>& run) {
   };
   run(0);
   double best = 1e9, total = 0;
-  for (int i = 1; i <= 5 || (total < 0.7 && i < 300); ++i) {
+  for (int i = 1; i <= runs || (runs > 1 && total < 0.7 && i < 300); ++i) {
     const double start = now();
     run(i);
     const double seconds = now() - start;
@@ -49,7 +49,7 @@ double Time(int threads, const std::function<void(int)>& run) {
 }
 
 double ReadBandwidth(ThreadPool& pool) {
-  constexpr int64_t kChunk = 1 << 20, kChunks = 512;
+  constexpr int64_t kChunk = 1 << 20, kChunks = 256;
   std::vector<uint64_t> data(kChunk * kChunks / 8, 1);
   std::vector<uint64_t> sums(kChunks);
   const double seconds = Time(pool.size(), [&](int) {
@@ -115,14 +115,18 @@ class Bench {
     ctx_ = {nullptr, workspace_.data(), workspace_.size()};
   }
 
-  double Dense(bool select) {
+  // Seconds of one call; at least `runs` are made.
+  double Dense(bool select, int runs = 5) {
     const BlockSelection selection{kBlock, kTop, ids_.data(), counts_.data()};
-    return Time(pool_.size(), [&](int i) {
-      DenseAttentionParams p;
-      Common(p, i);
-      p.select = select ? &selection : nullptr;
-      DenseAttention(pool_, isa_, ctx_, p);
-    });
+    return Time(
+        pool_.size(),
+        [&](int i) {
+          DenseAttentionParams p;
+          Common(p, i);
+          p.select = select ? &selection : nullptr;
+          DenseAttention(pool_, isa_, ctx_, p);
+        },
+        runs);
   }
   double Window() {
     return Time(pool_.size(), [&](int i) {
@@ -194,43 +198,34 @@ class Bench {
   std::vector<float> q_, sink_;
 };
 
-void Report(const std::string& name, double seconds, double work, const char* unit) {
-  std::printf("%-52s %10.3f ms %9.1f %s\n", name.c_str(), seconds * 1e3, work / seconds * 1e-9, unit);
-  std::fflush(stdout);
-}
-
-void Run(ThreadPool& pool, CpuIsa isa, const std::string& filter) {
-  for (const Model& model : {kSmolLm2, kPaper80b}) {
-    for (DType dtype : {DType::kBF16, DType::kF32}) {
-      const std::string prefix = std::string(model.name) + " " + Name(dtype) + " ";
-      auto wanted = [&](const std::string& name) { return (prefix + name).find(filter) != std::string::npos; };
-      if (wanted("prefill")) {
-        Bench bench(pool, isa, model, dtype, 1, 2048, 2048);
-        Report(prefix + "prefill 2048 dense", bench.Dense(false), bench.Flops(2048), "GFLOP/s");
-        Report(prefix + "prefill 2048 dense + select", bench.Dense(true), bench.Flops(2048), "GFLOP/s");
-        Report(prefix + "prefill 2048 sparse", bench.Sparse(), bench.Flops(kBlock * kTop), "GFLOP/s");
-        Report(prefix + "prefill 2048 window", bench.Window(), bench.Flops(kWindow), "GFLOP/s");
-      }
-      for (int context : {2048, 32768}) {
-        for (int sequences : {1, 16}) {
-          const std::string name =
-              "decode " + std::to_string(context / 1024) + "k x " + std::to_string(sequences) + " ";
-          if (!wanted(name)) continue;
-          Bench bench(pool, isa, model, dtype, sequences, context, 1);
-          Report(prefix + name + "dense", bench.Dense(false), bench.Bytes(context), "GB/s");
-          Report(prefix + name + "dense + select", bench.Dense(true), bench.Bytes(context), "GB/s");
-          Report(prefix + name + "sparse", bench.Sparse(), bench.Bytes(kBlock * kTop), "GB/s");
-          Report(prefix + name + "window", bench.Window(), bench.Bytes(kWindow), "GB/s");
-        }
-      }
-    }
-  }
+// Prints one line for each op whose full name contains the filter.
+void Run(ThreadPool& pool, CpuIsa isa, const Model& model, DType dtype, int sequences, int context, int chunk,
+         const std::string& filter) {
+  const bool prefill = chunk > 1;
+  const std::string name = std::string(model.name) + " " + Name(dtype) + (prefill ? " prefill " : " decode ") +
+                           std::to_string(context / 1024) + "k x " + std::to_string(sequences) + " ";
+  const char* ops[] = {"dense", "select", "sparse", "window"};
+  if (std::none_of(ops, ops + 4, [&](const char* op) { return (name + op).find(filter) != std::string::npos; })) return;
+  Bench bench(pool, isa, model, dtype, sequences, context, chunk);
+  bench.Dense(true, 1);  // what the sparse op reads
+  auto report = [&](const char* op, int keys, auto run) {
+    if ((name + op).find(filter) == std::string::npos) return;
+    const double seconds = run(), work = prefill ? bench.Flops(keys) : bench.Bytes(keys);
+    std::printf("%-46s %10.3f ms %9.1f %s\n", (name + op).c_str(), seconds * 1e3, work / seconds * 1e-9,
+                prefill ? "GFLOP/s" : "GB/s");
+    std::fflush(stdout);
+  };
+  report("dense", context, [&] { return bench.Dense(false); });
+  report("select", context, [&] { return bench.Dense(true); });
+  report("sparse", kBlock * kTop, [&] { return bench.Sparse(); });
+  report("window", kWindow, [&] { return bench.Window(); });
 }
 
 }  // namespace
 }  // namespace hysparse::cpu
 
 int main(int argc, char** argv) {
+  using namespace hysparse;
   using namespace hysparse::cpu;
   const auto isa = DetectCpuIsa();
   if (!isa.ok()) {
@@ -240,6 +235,14 @@ int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : AvailableCores();
   ThreadPool pool(threads);
   std::printf("%s, %d threads, memory read %.1f GB/s\n", Name(*isa), threads, ReadBandwidth(pool) * 1e-9);
-  Run(pool, *isa, argc > 2 ? argv[2] : "");
+  for (const Model& model : {kSmolLm2, kPaper80b}) {
+    for (DType dtype : {DType::kBF16, DType::kF32}) {
+      const std::string filter = argc > 2 ? argv[2] : "";
+      Run(pool, *isa, model, dtype, 1, 2048, 2048, filter);
+      for (int context : {2048, 32768}) {
+        for (int sequences : {1, 16}) Run(pool, *isa, model, dtype, sequences, context, 1, filter);
+      }
+    }
+  }
   return 0;
 }

@@ -28,6 +28,7 @@ void PackQueryBf16(const float* q, int dim, int units, void* out) {
 }
 
 struct FromBf16Pairs {
+  static constexpr int kBytes = 2;
   static V Load(const void* row, int at, int n) {
     const uint16_t* p = static_cast<const uint16_t*>(row) + at;
     return _mm512_castsi512_ps(n >= 32 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16(FirstOf32(n), p));
@@ -35,7 +36,7 @@ struct FromBf16Pairs {
 };
 
 // Interleaves the rows of keys 2k and 2k + 1, so that a unit holds both keys' element e.
-void PackValuesBf16(const void* const* rows, int dim, void* out) {
+void PackValuesBf16(const void* const* rows, const void* const* next, int dim, void* out) {
   alignas(64) static constexpr uint16_t kFirst[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
                                                       8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
   const __m512i first = _mm512_load_si512(kFirst);
@@ -46,6 +47,8 @@ void PackValuesBf16(const void* const* rows, int dim, void* out) {
     uint32_t* to = static_cast<uint32_t*>(out) + pair * kLanes;
     for (int e = 0; e < dim; e += 32, to += 2 * kValueStride) {
       const __mmask32 bits = FirstOf32(dim - e);
+      Fetch(next[2 * pair], e * 2);
+      Fetch(next[2 * pair + 1], e * 2);
       const __m512i a = _mm512_maskz_loadu_epi16(bits, even + e);
       const __m512i b = _mm512_maskz_loadu_epi16(bits, odd + e);
       _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, first, b));
@@ -54,13 +57,22 @@ void PackValuesBf16(const void* const* rows, int dim, void* out) {
   }
 }
 
+// 2^x for what is rounded to bf16 afterwards: relative error 4e-6. Below 2^-126 it stays there.
+inline V Exp2Short(V x) {
+  x = _mm512_max_ps(x, _mm512_set1_ps(-126.0f));
+  const V f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
+  V y = _mm512_fmadd_ps(_mm512_set1_ps(0.013534168f), f, _mm512_set1_ps(0.05201146f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.24144275f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(0.69300383f));
+  y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0000026f));
+  return _mm512_scalef_ps(y, x);  // y * 2^floor(x)
+}
+
 // In place: the bf16 row is written behind the point up to which the fp32 row has been read.
 float ExpRowBf16(float* scores, const KeyMask& mask, uint32_t tiles, float scale, float peak) {
   uint16_t* out = reinterpret_cast<uint16_t*>(scores);
-  return ExpRowTo<true>(scores, mask, tiles, scale, peak, [out](int t, int j, V p) {
-    const __m256bh half = _mm512_cvtneps_pbh(p);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + t * kTileKeys + j * kLanes),
-                        reinterpret_cast<const __m256i&>(half));
+  return ExpRowWith(scores, mask, tiles, scale, peak, Exp2Short, [out](int t, int j, V first, V second) {
+    _mm512_storeu_si512(out + t * kTileKeys + j * kLanes, ToBf16(second, first));
   });
 }
 

@@ -55,6 +55,7 @@ Worker CarveWorker(Carver& carver, const ScratchShape& shape) {
   w.score = carver.Take<float>(Blocks(shape));
   w.rank = carver.Take<uint64_t>(Blocks(shape));
   w.rows = carver.Take<const void*>(kTileKeys);
+  w.next = carver.Take<const void*>(kTileKeys);
   w.zeros = carver.Take<float>(std::max(shape.qk_dim, shape.v_dim));
   return w;
 }

@@ -60,7 +60,8 @@ struct Worker {
   int32_t* cursor = nullptr;    // [tokens] sparse: index of the next selected block
   float* score = nullptr;       // [blocks]
   uint64_t* rank = nullptr;     // [blocks]
-  const void** rows = nullptr;  // [kTileKeys]
+  const void** rows = nullptr;  // [kTileKeys] of the tile that is being packed
+  const void** next = nullptr;  // [kTileKeys] of the one after it
   const void* zeros = nullptr;  // a row of K or V outside the sequence
 };
 
@@ -74,7 +75,7 @@ struct ScratchShape {
   int block = 0;    // smallest selection block; 0: nothing is selected
 };
 
-constexpr int kTileRows = 192;  // rows of a row tile, unless one token has more
+constexpr int kTileRows = 384;  // rows of a row tile, unless one token has more
 
 inline int64_t RoundUp(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
 

@@ -6,28 +6,33 @@
 namespace hysparse::cpu {
 namespace {
 
-// Keys [begin, end) of the split, both in [0, kSplitKeys].
-void AddRange(KeyMask& mask, int begin, int end) {
-  for (int j = begin / kLanes; j * kLanes < end; ++j) {
-    const int from = std::max(begin - j * kLanes, 0), to = std::min(end - j * kLanes, kLanes);
-    mask.lane[j] |= static_cast<uint16_t>(((1u << to) - 1) & ~((1u << from) - 1));
-  }
+// Bits [begin, end).
+uint32_t Bits(int begin, int end) {
+  return static_cast<uint32_t>(((uint64_t{1} << end) - 1) & ~((uint64_t{1} << begin) - 1));
 }
 
-void Summarize(KeyMask& mask) {
-  mask.vectors = 0;
-  mask.any = mask.full = 0;
+// Adds the keys [begin, end) of the split, an interval that is not empty.
+void AddRange(KeyMask& mask, int begin, int end) {
+  const int first = begin / kLanes, last = (end - 1) / kLanes;
+  uint16_t head = static_cast<uint16_t>(Bits(begin % kLanes, kLanes));
+  const uint16_t tail = static_cast<uint16_t>(Bits(0, end - last * kLanes));
+  if (first == last) {
+    head &= tail;
+  } else {
+    std::fill(mask.lane + first + 1, mask.lane + last, uint16_t{0xffff});
+    mask.lane[last] |= tail;
+  }
+  mask.lane[first] |= head;
+  mask.vectors |= Bits(first, last + 1);
+  mask.any |= static_cast<uint8_t>(Bits(begin / kTileKeys, (end - 1) / kTileKeys + 1));
+}
+
+void FindFullTiles(KeyMask& mask) {
+  mask.full = 0;
   for (int t = 0; t < kSplitTiles; ++t) {
-    uint32_t vectors = 0;
-    bool full = true;
-    for (int j = 0; j < kTileVectors; ++j) {
-      const uint16_t lane = mask.lane[t * kTileVectors + j];
-      vectors |= static_cast<uint32_t>(lane != 0) << j;
-      full = full && lane == 0xffff;
-    }
-    mask.vectors |= vectors << (t * kTileVectors);
-    mask.any |= static_cast<uint8_t>((vectors != 0) << t);
-    mask.full |= static_cast<uint8_t>(full << t);
+    uint64_t lanes;
+    std::memcpy(&lanes, mask.lane + t * kTileVectors, sizeof(lanes));
+    mask.full |= static_cast<uint8_t>((~lanes == 0) << t);
   }
 }
 
@@ -74,7 +79,7 @@ void SplitWalk::FillMasks() {
   for (int i = 0; i < tokens_; ++i) {
     KeyMask& mask = worker_.mask[i];
     const int64_t end = std::min<int64_t>(Position(i) + 1 - start, kSplitKeys);
-    std::memset(mask.lane, 0, sizeof(mask.lane));
+    mask = {};
     if (job_.kind != AttentionKind::kSparse) {
       const int64_t begin = std::max<int64_t>(job_.FirstKey(Position(i)) - start, 0);
       if (begin < end) AddRange(mask, static_cast<int>(begin), static_cast<int>(end));
@@ -88,7 +93,7 @@ void SplitWalk::FillMasks() {
         if (begin < stop) AddRange(mask, static_cast<int>(begin), static_cast<int>(stop));
       }
     }
-    Summarize(mask);
+    FindFullTiles(mask);
   }
 }
 

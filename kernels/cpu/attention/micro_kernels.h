@@ -41,9 +41,10 @@ struct MicroKernels {
 
   // One row of q, fp32 [dim] -> units.
   void (*pack_query)(const float* q, int dim, int units, void* out);
-  // 64 rows of K [dim] -> 4 panels [units][16]; 64 rows of V [dim] -> panels at kValueStride units.
-  void (*pack_keys)(const void* const* rows, int dim, int units, void* out);
-  void (*pack_values)(const void* const* rows, int dim, void* out);
+  // 64 rows of K [dim] -> 4 panels [units][16]; 64 rows of V [dim] -> panels at kValueStride units. The 64 rows `next`
+  // are fetched into the caches meanwhile: decodes run at the speed of memory.
+  void (*pack_keys)(const void* const* rows, const void* const* next, int dim, int units, void* out);
+  void (*pack_values)(const void* const* rows, const void* const* next, int dim, void* out);
 
   // c[rows][16 panels] (+)= a[rows][units] · b. Strides in units (a, b) and floats (c). Rows of `a` and `c` up to the
   // next multiple of 16 are readable and writable.

@@ -33,34 +33,41 @@ class TilePacker {
   // Whether several tiles stay packed at once; else each takes the place of the one before.
   bool keep() const { return keep_; }
 
-  const std::byte* Keys(int tile) {
+  // The tile's panels of K or V. The tile of `next` is fetched meanwhile: of the same kind, or V's after the last of K.
+  const std::byte* Keys(int tile, uint32_t tiles_after, int first_tile) {
     std::byte* to = worker_.keys + int64_t{keep_ ? tile : 0} * kTileKeys * job_.units * 4;
     if (!keep_ || !(packed_keys_ >> tile & 1)) {
-      FillRows(tile, 0, kv_.qk_dim);
-      job_.kernels->pack_keys(worker_.rows, kv_.qk_dim, job_.units, to);
+      FillRows(tile, 0, kv_.qk_dim, worker_.rows);
+      if (tiles_after != 0) {
+        FillRows(std::countr_zero(tiles_after), 0, kv_.qk_dim, worker_.next);
+      } else {
+        FillRows(first_tile, kv_.v_offset, kv_.v_dim, worker_.next);
+      }
+      job_.kernels->pack_keys(worker_.rows, worker_.next, kv_.qk_dim, job_.units, to);
       packed_keys_ |= 1u << tile;
     }
     return to;
   }
 
-  const std::byte* Values(int tile) {
+  const std::byte* Values(int tile, uint32_t tiles_after) {
     std::byte* to = worker_.values + int64_t{keep_ ? tile : 0} * job_.UnitsOfKeys(kTileKeys) * kLanes * 4;
     if (!keep_ || !(packed_values_ >> tile & 1)) {
-      FillRows(tile, kv_.v_offset, kv_.v_dim);
-      job_.kernels->pack_values(worker_.rows, kv_.v_dim, to);
+      FillRows(tile, kv_.v_offset, kv_.v_dim, worker_.rows);
+      FillRows(tiles_after != 0 ? std::countr_zero(tiles_after) : tile, kv_.v_offset, kv_.v_dim, worker_.next);
+      job_.kernels->pack_values(worker_.rows, worker_.next, kv_.v_dim, to);
       packed_values_ |= 1u << tile;
     }
     return to;
   }
 
  private:
-  // worker.rows = where the tile's rows of K or V lie. Rows that no token of this row tile may see (not written yet, or
+  // Where the tile's rows of K or V lie. Rows that no token of this row tile may see (not written yet, or
   // given back already) are zeros: their pages may hold anything or be gone.
-  void FillRows(int tile, int64_t offset, int dim) {
+  void FillRows(int tile, int64_t offset, int dim, const void** rows) const {
     const int64_t tile_start = start_ + tile * kTileKeys;
     const int64_t begin = std::max(begin_, tile_start), end = std::min(end_, tile_start + kTileKeys);
     const int64_t row_bytes = static_cast<int64_t>(dim) * static_cast<int64_t>(SizeOf(kv_.dtype));
-    std::fill_n(worker_.rows, begin - tile_start, worker_.zeros);
+    std::fill_n(rows, begin - tile_start, worker_.zeros);
     for (int64_t key = begin; key < end;) {
       const int64_t page = key / kv_.page_tokens, slot = key % kv_.page_tokens;
       const int64_t column = page - (kv_.first_page != nullptr ? kv_.first_page[sequence_] : 0);
@@ -68,9 +75,9 @@ class TilePacker {
       const std::byte* at =
           kv_.base + id * kv_.page_stride + offset + (int64_t{group_} * kv_.page_tokens + slot) * row_bytes;
       const int64_t stop = std::min(end, (page + 1) * kv_.page_tokens);
-      for (; key < stop; ++key, at += row_bytes) worker_.rows[key - tile_start] = at;
+      for (; key < stop; ++key, at += row_bytes) rows[key - tile_start] = at;
     }
-    std::fill_n(worker_.rows + (end - tile_start), tile_start + kTileKeys - end, worker_.zeros);
+    std::fill_n(rows + (end - tile_start), tile_start + kTileKeys - end, worker_.zeros);
   }
 
   const Job& job_;
@@ -83,6 +90,9 @@ class TilePacker {
   int64_t begin_, end_;  // keys that some token of the row tile may see
   uint32_t packed_keys_ = 0, packed_values_ = 0;
 };
+
+// The bits above bit t.
+uint32_t Above(uint32_t tiles, int t) { return tiles >> t >> 1 << t << 1; }
 
 // Calls fn(first tile, tiles) for each run of adjacent bits, or for each bit where only one tile is kept.
 template <class F>
@@ -100,8 +110,11 @@ void Scores(const Job& job, TilePacker& packer, const std::byte* query, int rows
             float* scores) {
   const int64_t panel = int64_t{job.units} * kLanes;
   ForEachRun(tiles, packer.keep(), [&](int first, int count) {
-    const std::byte* keys = packer.Keys(first);
-    for (int t = 1; t < count; ++t) packer.Keys(first + t);
+    const std::byte* keys = nullptr;
+    for (int t = 0; t < count; ++t) {
+      const std::byte* at = packer.Keys(first + t, Above(tiles, first + t), std::countr_zero(tiles));
+      if (t == 0) keys = at;
+    }
     const uint32_t needed = vectors >> (first * kTileVectors);
     const int limit = count * kTileVectors;
     const int begin = std::min(std::countr_zero(needed), limit);
@@ -116,8 +129,11 @@ void WeightedValues(const Job& job, TilePacker& packer, const float* scores, int
                     float* out) {
   bool accumulate = false;
   ForEachRun(tiles, packer.keep(), [&](int first, int count) {
-    const std::byte* values = packer.Values(first);
-    for (int t = 1; t < count; ++t) packer.Values(first + t);
+    const std::byte* values = nullptr;
+    for (int t = 0; t < count; ++t) {
+      const std::byte* at = packer.Values(first + t, Above(tiles, first + t));
+      if (t == 0) values = at;
+    }
     // Whole tiles, but for the keys above the last one in sight, in steps of 32.
     const uint32_t needed = vectors >> (first * kTileVectors) << (32 - count * kTileVectors);
     const int used = count * kTileVectors - std::countl_zero(needed);

@@ -15,27 +15,18 @@ constexpr float kMinusInfinity = -__builtin_inff();
 
 void NoSetup() {}
 
-// 2^x for x <= 0 (a rounding error above it does no harm); below 2^-126 it stays there. Polynomials are minimax fits of
-// 2^f on [-1/2, 1/2]: relative error 2e-9 before rounding (under 1.5 ulp after), or 3e-6 where the result becomes bf16.
-template <bool kForBf16>
+// 2^x for x <= 0 (a rounding error above it does no harm); below 2^-126 it stays there. A minimax fit of 2^f on
+// [-1/2, 1/2]: relative error 2e-9 before rounding, under 1.5 ulp after.
 inline V Exp2(V x) {
   x = Simd::Max(x, Simd::Set(-126.0f));
   const V n = Simd::Round(x);
   const V f = Simd::Sub(x, n);
-  V y;
-  if constexpr (kForBf16) {
-    y = Simd::Fma(Simd::Set(0.009570102f), f, Simd::Set(0.05591786f));
-    y = Simd::Fma(y, f, Simd::Set(0.24024744f));
-    y = Simd::Fma(y, f, Simd::Set(0.6931218f));
-    y = Simd::Fma(y, f, Simd::Set(0.9999993f));
-  } else {
-    y = Simd::Fma(Simd::Set(0.00015345812f), f, Simd::Set(0.0013399931f));
-    y = Simd::Fma(y, f, Simd::Set(0.009618489f));
-    y = Simd::Fma(y, f, Simd::Set(0.055503286f));
-    y = Simd::Fma(y, f, Simd::Set(0.24022646f));
-    y = Simd::Fma(y, f, Simd::Set(0.6931472f));
-    y = Simd::Fma(y, f, Simd::Set(1.0f));
-  }
+  V y = Simd::Fma(Simd::Set(0.00015345812f), f, Simd::Set(0.0013399931f));
+  y = Simd::Fma(y, f, Simd::Set(0.009618489f));
+  y = Simd::Fma(y, f, Simd::Set(0.055503286f));
+  y = Simd::Fma(y, f, Simd::Set(0.24022646f));
+  y = Simd::Fma(y, f, Simd::Set(0.6931472f));
+  y = Simd::Fma(y, f, Simd::Set(1.0f));
   return Simd::Scale(y, n);
 }
 
@@ -81,37 +72,35 @@ float MaxRowByBlock(const float* scores, const KeyMask& mask, uint32_t tiles, co
   return best;
 }
 
-// Store(t, j, p): where vector j of tile t goes.
-template <bool kForBf16, class StoreVector>
-inline float ExpRowTo(const float* scores, const KeyMask& mask, uint32_t tiles, float scale, float peak,
-                      StoreVector store) {
+// exp_row over an exponential, and over what stores its results: store(t, j, vectors j and j + 1 of tile t).
+template <class Exponential, class StorePair>
+inline float ExpRowWith(const float* scores, const KeyMask& mask, uint32_t tiles, float scale, float peak,
+                        Exponential exponential, StorePair store) {
   const V c = Simd::Set(scale), minus_peak = Simd::Set(-peak);
   V sum = Simd::Zero();
   for (; tiles != 0; tiles &= tiles - 1) {
     const int t = __builtin_ctz(tiles);
-    const float* in = scores + t * kTileKeys;
-    if (mask.full >> t & 1) {
-#pragma GCC unroll 4
-      for (int j = 0; j < kTileVectors; ++j) {
-        const V p = Exp2<kForBf16>(Simd::Fma(Simd::Load(in + j * kLanes), c, minus_peak));
-        sum = Simd::Add(sum, p);
-        store(t, j, p);
+    const bool full = mask.full >> t & 1;
+#pragma GCC unroll 2
+    for (int j = 0; j < kTileVectors; j += 2) {
+      V p[2];
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i) {
+        p[i] = exponential(Simd::Fma(Simd::Load(scores + t * kTileKeys + (j + i) * kLanes), c, minus_peak));
+        if (!full) p[i] = Simd::Select(mask.lane[t * kTileVectors + j + i], p[i], Simd::Zero());
+        sum = Simd::Add(sum, p[i]);
       }
-    } else {
-      for (int j = 0; j < kTileVectors; ++j) {
-        const V p = Exp2<kForBf16>(Simd::Fma(Simd::Load(in + j * kLanes), c, minus_peak));
-        const V visible = Simd::Select(mask.lane[t * kTileVectors + j], p, Simd::Zero());
-        sum = Simd::Add(sum, visible);
-        store(t, j, visible);
-      }
+      store(t, j, p[0], p[1]);
     }
   }
   return Simd::ReduceAdd(sum);
 }
 
 float ExpRow(float* scores, const KeyMask& mask, uint32_t tiles, float scale, float peak) {
-  return ExpRowTo<false>(scores, mask, tiles, scale, peak,
-                         [scores](int t, int j, V p) { Simd::Store(scores + t * kTileKeys + j * kLanes, p); });
+  return ExpRowWith(scores, mask, tiles, scale, peak, Exp2, [scores](int t, int j, V first, V second) {
+    Simd::Store(scores + t * kTileKeys + j * kLanes, first);
+    Simd::Store(scores + t * kTileKeys + (j + 1) * kLanes, second);
+  });
 }
 
 void Fold(float* acc, float a, const float* add, float b, int n) {
@@ -149,25 +138,32 @@ void PackQueryF32(const float* q, int dim, int units, void* out) {
 }
 
 struct FromF32 {
+  static constexpr int kBytes = 4;  // of an element
   static V Load(const void* row, int at, int n) {
     const float* p = static_cast<const float*>(row) + at;
     return n >= kLanes ? Simd::Load(p) : Simd::LoadPart(p, n);
   }
 };
 struct FromBf16 {
+  static constexpr int kBytes = 2;
   static V Load(const void* row, int at, int n) { return Simd::LoadBf16(static_cast<const uint16_t*>(row) + at, n); }
 };
 
+inline void Fetch(const void* row, int64_t offset) { __builtin_prefetch(static_cast<const char*>(row) + offset, 0, 2); }
+
 // 64 rows of `dim` elements -> 4 panels [units][16]; Source::Load gives 16 units from the element `at`.
 template <class Source, int kElements>
-void PackKeys(const void* const* rows, int dim, int units, void* out) {
+void PackKeys(const void* const* rows, const void* const* next, int dim, int units, void* out) {
   for (int panel = 0; panel < kTileVectors; ++panel) {
     float* to = static_cast<float*>(out) + static_cast<int64_t>(panel) * units * kLanes;
     for (int u = 0; u < units; u += kLanes) {
       V x[kLanes];
 #pragma GCC unroll 16
-      for (int i = 0; i < kLanes; ++i)
-        x[i] = Source::Load(rows[panel * kLanes + i], u * kElements, dim - u * kElements);
+      for (int i = 0; i < kLanes; ++i) {
+        const int row = panel * kLanes + i;
+        x[i] = Source::Load(rows[row], u * kElements, dim - u * kElements);
+        Fetch(next[row], u * kElements * Source::kBytes);
+      }
       Simd::Transpose(x);
       const int n = units - u < kLanes ? units - u : kLanes;
       if (n == kLanes) {
@@ -181,10 +177,13 @@ void PackKeys(const void* const* rows, int dim, int units, void* out) {
 }
 
 template <class Source>
-void PackValuesF32(const void* const* rows, int dim, void* out) {
+void PackValuesF32(const void* const* rows, const void* const* next, int dim, void* out) {
   for (int key = 0; key < kTileKeys; ++key) {
     float* to = static_cast<float*>(out) + key * kLanes;
-    for (int e = 0; e < dim; e += kLanes, to += kValueStride) Simd::Store(to, Source::Load(rows[key], e, dim - e));
+    for (int e = 0; e < dim; e += kLanes, to += kValueStride) {
+      Simd::Store(to, Source::Load(rows[key], e, dim - e));
+      Fetch(next[key], e * Source::kBytes);
+    }
   }
 }
 
