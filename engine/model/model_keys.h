@@ -20,6 +20,7 @@ constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxHeads = 1024;
 constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxExperts = 8192;
+constexpr int64_t kMaxExpertsInAll = int64_t{1} << 18;  // over the layers
 constexpr int64_t kMaxContext = int64_t{1} << 27;
 constexpr int64_t kMaxBlock = int64_t{1} << 16;
 

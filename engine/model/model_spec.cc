@@ -66,10 +66,14 @@ void CheckAttention(JsonReader& config, const ModelKeys& keys) {
 }
 
 void CheckMoe(JsonReader& config, const ModelKeys& keys) {
-  if (std::count(keys.moe_layers.begin(), keys.moe_layers.end(), 1) == 0) return;
+  const int64_t layers = std::count(keys.moe_layers.begin(), keys.moe_layers.end(), 1);
+  if (layers == 0) return;
   if (keys.experts_per_token > keys.experts)
     config.Fail("num_experts_per_tok",
                 absl::StrCat("is ", keys.experts_per_token, ", more than the ", keys.experts, " experts"));
+  if (layers * keys.experts > kMaxExpertsInAll)
+    config.Fail("n_routed_experts",
+                absl::StrCat("is ", keys.experts, " in ", layers, " layers: more than ", kMaxExpertsInAll, " in all"));
   if (int64_t{keys.shared_experts} * keys.moe_width > kMaxWidth)
     config.Fail("n_shared_experts", absl::StrCat("times moe_intermediate_size is more than ", kMaxWidth));
 }

@@ -313,6 +313,13 @@ TEST(ModelSpecFile, RefusesWhatIsNoJson) {
   }
 }
 
+// Sizes that are allowed one by one must not add up to something that cannot even be listed.
+TEST(ModelSpecFile, RefusesAbsurdTotals) {
+  const auto spec = Read({{"model_type", "qwen3_moe"}, {"num_hidden_layers", 4096}, {"num_experts", 8192}});
+  ASSERT_FALSE(spec.ok());
+  EXPECT_THAT(std::string(spec.status().message()), HasSubstr("8192 in 4096 layers"));
+}
+
 TEST(ModelSpecFile, RefusesABrokenGenerationConfig) {
   ModelFolder folder;
   folder.WriteConfig(TinyConfig());
