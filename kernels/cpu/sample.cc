@@ -67,6 +67,10 @@ uint64_t RankKey(float value, int32_t index) {
   const uint32_t ordered = bits >> 31 ? ~bits : bits | 0x80000000u;
   return uint64_t{ordered} << 32 | static_cast<uint32_t>(~index);
 }
+float ValueOf(uint64_t key) {
+  const uint32_t ordered = static_cast<uint32_t>(key >> 32);
+  return std::bit_cast<float>(ordered >> 31 ? ordered & 0x7FFFFFFFu : ~ordered);
+}
 int32_t IndexOf(uint64_t key) { return static_cast<int32_t>(~static_cast<uint32_t>(key)); }
 
 bool InVocab(int32_t id, int32_t vocab) { return id >= 0 && id < vocab; }
@@ -107,24 +111,25 @@ int32_t TopK(const float* x, int32_t n, int32_t k, const float* maxima, const Sc
   return k;
 }
 
-// The tokens that may be drawn, ascending: index i of the arrays is token ids[i], or i where ids is null.
-struct Candidates {
-  int32_t count;
-  const float* value;
-  const int32_t* ids;
+// A prefix of the ranking: the values above `value`, and of those equal to it the first `ties`.
+struct Cut {
+  float value;
+  int32_t ties;
 };
 
-Candidates ApplyTopK(const float* x, int32_t n, int32_t k, const float* maxima, const Scratch& s) {
-  if (k <= 0 || k >= n) return {n, x, nullptr};
-  const int32_t count = TopK(x, n, k, maxima, s);
-  for (int32_t i = 0; i < count; ++i) s.ids[i] = IndexOf(s.keys[i]);
-  std::sort(s.ids, s.ids + count);
-  for (int32_t i = 0; i < count; ++i) s.values[i] = x[s.ids[i]];
-  return {count, s.values, s.ids};
+// The cut behind the lowest of keys[0, count), these being all values above it. count >= 1.
+Cut CutBehind(const uint64_t* keys, int32_t count) {
+  const float value = ValueOf(*std::min_element(keys, keys + count));
+  return {value, static_cast<int32_t>(
+                     std::count_if(keys, keys + count, [value](uint64_t key) { return ValueOf(key) == value; }))};
+}
+
+double WeightOf(const float* weights, uint64_t key) {
+  return weights == nullptr ? 1.0 : static_cast<double>(weights[IndexOf(key)]);
 }
 
 // How many of keys[0, count), brought into rank order as far as needed, make up `target` of weight: the shortest prefix
-// that does. Halves the range by weight, so that O(count) keys are touched and few are sorted.
+// that does, of one key or more. Halves the range by weight, so that O(count) keys are touched and few are sorted.
 int32_t PrefixOfWeight(uint64_t* keys, int32_t count, const float* weights, double target) {
   int32_t low = 0, high = count;
   double before = 0;  // weight of keys[0, low)
@@ -132,7 +137,7 @@ int32_t PrefixOfWeight(uint64_t* keys, int32_t count, const float* weights, doub
     const int32_t middle = low + (high - low) / 2;
     std::nth_element(keys + low, keys + middle, keys + high, std::greater<>());
     double half = 0;
-    for (int32_t i = low; i < middle; ++i) half += static_cast<double>(weights[IndexOf(keys[i])]);
+    for (int32_t i = low; i < middle; ++i) half += WeightOf(weights, keys[i]);
     if (before + half >= target) {
       high = middle;
     } else {
@@ -141,32 +146,78 @@ int32_t PrefixOfWeight(uint64_t* keys, int32_t count, const float* weights, doub
     }
   }
   std::sort(keys + low, keys + high, std::greater<>());
-  while (low < high && before < target) before += static_cast<double>(weights[IndexOf(keys[low++])]);
+  while (low < high && before < target) before += WeightOf(weights, keys[low++]);
   return std::max(1, low);
 }
 
-// Zeroes the weights outside the nucleus and below min_p.
-void ApplyTopP(const Candidates& c, float top_p, float min_p, const Scratch& s) {
-  const double total = Sum(s.sums, c.count);
-  // What weighs less than this makes up less than 1 - top_p in all: the nucleus is complete without it.
-  const double negligible = (1.0 - static_cast<double>(top_p)) * total / c.count;
-  int32_t count = 0;
-  for (int32_t b = 0; b < ScanBlocks(c.count); ++b) {
-    if (s.sums[b] < negligible) continue;
-    for (int32_t i = b * kScanBlock; i < std::min(c.count, (b + 1) * kScanBlock); ++i) {
-      if (s.weights[i] > 0 && s.weights[i] >= negligible) s.keys[count++] = RankKey(c.value[i], i);
+// The shortest prefix of the ranking of x[0, n) whose weights (null: ones) reach `target`, among the values >= `low`,
+// which reach it. Narrows the values by halving, a pass each, until few are left to rank.
+Cut FindCut(const float* x, const float* weights, int32_t n, float low, float max, double target, const Scratch& s) {
+  constexpr int32_t kFew = 1024;
+  uint32_t low_key = static_cast<uint32_t>(RankKey(low, 0) >> 32);
+  uint32_t high_key = static_cast<uint32_t>(RankKey(max, 0) >> 32) + 1;  // values from here on stay below the target
+  double before = 0;                                                     // their weight
+  int32_t above_low = n, above_high = 0;
+  while (above_low - above_high > kFew && high_key - low_key > 1) {
+    const uint32_t middle = low_key + (high_key - low_key) / 2;
+    int32_t count;
+    const double weight = Scan().above(x, weights, n, ValueOf(uint64_t{middle} << 32), &count);
+    if (weight >= target) {
+      low_key = middle, above_low = count;
+    } else {
+      high_key = middle, above_high = count, before = weight;
     }
   }
-  const int32_t kept = PrefixOfWeight(s.keys, count, s.weights, static_cast<double>(top_p) * total);
-  // `values` may back c.value, which nobody needs any more.
-  for (int32_t i = 0; i < kept; ++i) s.values[i] = s.weights[IndexOf(s.keys[i])];
-  std::memset(s.weights, 0, sizeof(float) * static_cast<size_t>(c.count));
-  std::fill(s.sums, s.sums + ScanBlocks(c.count), 0.0);
-  for (int32_t i = 0; i < kept; ++i) {
-    if (s.values[i] < min_p) continue;
-    const int32_t index = IndexOf(s.keys[i]);
-    s.weights[index] = s.values[i];
-    s.sums[index / kScanBlock] += static_cast<double>(s.values[i]);
+  const float least = ValueOf(uint64_t{low_key} << 32), beyond = ValueOf(uint64_t{high_key} << 32);
+  int32_t count = 0;
+  for (int32_t i = 0; i < n; ++i) {
+    if (x[i] >= least && !(x[i] >= beyond)) s.keys[count++] = RankKey(x[i], i);
+  }
+  if (count == 0) return {least, 0};  // rounding: what lies above already reaches it
+  return CutBehind(s.keys, PrefixOfWeight(s.keys, count, weights, target - before));
+}
+
+// The tokens that may be drawn, ascending: index i of the arrays is token ids[i], or i where ids is null.
+struct Candidates {
+  int32_t count;
+  const float* value;
+  const int32_t* ids;
+};
+
+Candidates ApplyTopK(const float* x, int32_t n, int32_t k, float max, const float* maxima, const Scratch& s) {
+  if (k <= 0 || k >= n) return {n, x, nullptr};
+  Cut cut = k <= ScanBlocks(n) ? CutBehind(s.keys, TopK(x, n, k, maxima, s))
+                               : FindCut(x, nullptr, n, std::numeric_limits<float>::lowest(), max, k, s);
+  int32_t count = 0;
+  for (int32_t b = 0; b < ScanBlocks(n); ++b) {
+    if (maxima[b] < cut.value) continue;
+    for (int32_t i = b * kScanBlock; i < std::min(n, (b + 1) * kScanBlock); ++i) {
+      if (x[i] > cut.value || (x[i] == cut.value && cut.ties-- > 0)) {
+        s.ids[count] = i;
+        s.values[count++] = x[i];
+      }
+    }
+  }
+  return {count, s.values, s.ids};
+}
+
+// Zeroes the weights outside the nucleus and below min_p.
+void ApplyTopP(const Candidates& c, const SampleRow& row, float max, float scale, const Scratch& s) {
+  const double total = Sum(s.sums, c.count), top_p = static_cast<double>(row.top_p);
+  // What weighs less than this makes up less than 1 - top_p in all: the nucleus is complete without it.
+  const double negligible = (1.0 - top_p) * total / c.count;
+  const double depth = (std::log(negligible) - 0.001) / static_cast<double>(scale);
+  const float low = static_cast<float>(
+      std::max(static_cast<double>(max) + std::min(depth, 0.0), double{std::numeric_limits<float>::lowest()}));
+  Cut cut = FindCut(c.value, s.weights, c.count, low, max, top_p * total, s);
+  const float* first = std::find(c.value, c.value + c.count, cut.value);
+  const float tie_weight = first == c.value + c.count ? 0.0f : s.weights[first - c.value];
+  Scan().keep(c.value, c.count, cut.value, row.min_p, s.weights, s.sums);
+  if (tie_weight < row.min_p) return;
+  for (const float* at = first; cut.ties > 0; at = std::find(at + 1, c.value + c.count, cut.value), --cut.ties) {
+    const int64_t i = at - c.value;
+    s.weights[i] = tie_weight;
+    s.sums[i / kScanBlock] += static_cast<double>(tie_weight);
   }
 }
 
@@ -221,9 +272,9 @@ int32_t Choose(const SampleRow& row, const float* x, int32_t vocab, const float*
   if (!(row.temperature >= kGreedyBelow)) return best;
   const bool nucleus = row.top_p < 1.0f;
   const float scale = 1.0f / std::min(row.temperature, kHottest);
-  const Candidates c = ApplyTopK(x, vocab, row.top_k, maxima, s);
+  const Candidates c = ApplyTopK(x, vocab, row.top_k, max, maxima, s);
   Scan().weights(c.value, c.count, max, scale, nucleus ? 0.0f : row.min_p, s.weights, s.sums);
-  if (nucleus) ApplyTopP(c, row.top_p, row.min_p, s);
+  if (nucleus) ApplyTopP(c, row, max, scale, s);
   const int32_t index = Draw(c.count, s, SamplingUniform(row.seed, row.choice, row.position));
   return index < 0 || c.ids == nullptr ? index : c.ids[index];
 }

@@ -15,6 +15,10 @@ struct ScanOps {
   // w = exp((x - max) * scale), or 0 where that is below `floor` or x - max underflows; sums[b] = Σ of block b.
   // `max` is finite and >= every x; scale > 0. w may be null: only the sums.
   void (*weights)(const float* x, int32_t n, float max, float scale, float floor, float* w, double* sums);
+  // How many x[i] >= threshold there are, and the sum of their w[i] (w null: of ones).
+  double (*above)(const float* x, const float* w, int32_t n, float threshold, int32_t* count);
+  // w[i] = 0 unless x[i] > threshold and w[i] >= floor; sums[b] = Σ of block b.
+  void (*keep)(const float* x, int32_t n, float threshold, float floor, float* w, double* sums);
 };
 
 extern const ScanOps kScanAvx2, kScanAvx512;

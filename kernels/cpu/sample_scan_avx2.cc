@@ -2,6 +2,6 @@
 
 namespace hysparse::cpu {
 
-const ScanOps kScanAvx2 = {BlockMax, Weights};
+const ScanOps kScanAvx2 = {BlockMax, Weights, Above, Keep};
 
 }  // namespace hysparse::cpu

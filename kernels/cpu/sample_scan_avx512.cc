@@ -2,6 +2,6 @@
 
 namespace hysparse::cpu {
 
-const ScanOps kScanAvx512 = {BlockMax, Weights};
+const ScanOps kScanAvx512 = {BlockMax, Weights, Above, Keep};
 
 }  // namespace hysparse::cpu

@@ -495,9 +495,28 @@ TEST(SampleScan, EveryInstructionSetGivesTheSameBits) {
     EXPECT_EQ(w[0], w[1]);
     EXPECT_EQ(maxima[0], maxima[1]);
     EXPECT_EQ(sums[0], sums[1]);
+    const float threshold = x[static_cast<size_t>(n / 2)];
+    int32_t count[2];
+    double above[2];
+    for (int isa = 0; isa < 2; ++isa) {
+      const ScanOps& ops = isa ? kScanAvx512 : kScanAvx2;
+      above[isa] = ops.above(x.data(), w[isa].data(), n, threshold, &count[isa]);
+      EXPECT_EQ(ops.above(x.data(), nullptr, n, threshold, &count[isa]), count[isa]);
+    }
+    EXPECT_EQ(above[0], above[1]);
+    EXPECT_EQ(count[0], count[1]);
+    EXPECT_EQ(count[0], std::count_if(x.begin(), x.end(), [&](float v) { return v >= threshold; }));
     for (int32_t i = 0; i < n; ++i) {
       const double exact = std::exp(static_cast<double>((x[static_cast<size_t>(i)] - max) * 0.7f));
       EXPECT_NEAR(w[0][static_cast<size_t>(i)], exact < 1e-9 ? 0 : exact, 3e-7 * exact);
+    }
+    const std::vector<float> before = w[0];
+    kScanAvx2.keep(x.data(), n, threshold, 1e-6f, w[0].data(), sums[0].data());
+    kScanAvx512.keep(x.data(), n, threshold, 1e-6f, w[1].data(), sums[1].data());
+    EXPECT_EQ(w[0], w[1]);
+    EXPECT_EQ(sums[0], sums[1]);
+    for (size_t i = 0; i < x.size(); ++i) {
+      EXPECT_EQ(w[0][i], x[i] > threshold && before[i] >= 1e-6f ? before[i] : 0);
     }
   }
 }
