@@ -18,8 +18,8 @@ bool StandsAlone(std::string_view text, size_t begin, size_t end) {
   return end == text.size() || !IsWord(DecodeUtf8(text, after));
 }
 
-size_t SpaceBefore(std::string_view text, size_t at) {
-  for (size_t start = at; start > 0; at = start) {
+size_t SpaceBefore(std::string_view text, size_t at, size_t limit) {
+  for (size_t start = at; start > limit; at = start) {
     if (!IsWhitespace(DecodeUtf8Before(text, start))) break;
   }
   return at;
@@ -85,6 +85,7 @@ const AddedToken* TokenFinder::LongestAt(std::string_view text, size_t at,
 
 void TokenFinder::Find(std::string_view text, const std::vector<uint8_t>& untrusted, std::vector<Piece>& pieces) const {
   size_t covered = 0;  // the end of the last piece; a token that strips may reach beyond where the search goes on
+  size_t space_begin = 1, space_end = 0;
   for (size_t at = 0; at < text.size();) {
     const AddedToken* token =
         first_byte_[static_cast<unsigned char>(text[at])] ? LongestAt(text, at, untrusted) : nullptr;
@@ -95,8 +96,12 @@ void TokenFinder::Find(std::string_view text, const std::vector<uint8_t>& untrus
     size_t begin = at, end = at + token->pattern.size();
     at = end;
     if (token->single_word && !StandsAlone(text, begin, end)) continue;
-    if (token->lstrip) begin = std::max(SpaceBefore(text, begin), covered);
-    if (token->rstrip) end = SpaceBehind(text, end);
+    if (token->lstrip) begin = std::max(SpaceBefore(text, begin, covered), covered);
+    if (token->rstrip) {
+      // A run of white space is walked once, even if each of its characters is such a token.
+      if (end < space_begin || end > space_end) space_begin = end, space_end = SpaceBehind(text, end);
+      end = space_end;
+    }
     if (covered < begin) pieces.push_back({covered, begin, -1});
     pieces.push_back({begin, end, token->id});
     covered = end;

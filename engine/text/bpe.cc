@@ -4,6 +4,7 @@
 #include <cstring>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "absl/hash/hash.h"
@@ -38,12 +39,12 @@ absl::Status Bpe::ReadVocabulary(const JsonView& json) {
   HYSPARSE_ASSIGN_OR_RETURN(const JsonView vocabulary, json.Object("vocab"));
   ids_.reserve(vocabulary.value().size());
   for (const auto& [token, value] : vocabulary.value().items()) {
-    if (!value.is_number_integer()) return vocabulary.Error(absl::StrCat("the id of '", token, "' must be an integer"));
-    const bool fits =
-        value.is_number_unsigned() && value.get<uint64_t>() < static_cast<uint64_t>(JsonView::kMaxVocabulary);
-    if (!fits)
-      return vocabulary.Error(absl::StrCat("the id of '", token, "' is outside [0, ", JsonView::kMaxVocabulary, ")"));
-    const auto id = value.get<int32_t>();
+    const std::optional<int32_t> as_id = JsonView::AsId(value);
+    if (!as_id.has_value()) {
+      return vocabulary.Error(
+          absl::StrCat("the id of '", token, "' must be an id in [0, ", JsonView::kMaxVocabulary, ")"));
+    }
+    const int32_t id = *as_id;
     if (id >= id_limit()) tokens_.resize(id + 1);
     if (Knows(id)) return vocabulary.Error(absl::StrCat("'", tokens_[id], "' and '", token, "' share the id ", id));
     tokens_[id] = token;

@@ -81,11 +81,18 @@ absl::StatusOr<int64_t> JsonView::Integer(const char* key) const {
   return child.value().get<int64_t>();
 }
 
+std::optional<int32_t> JsonView::AsId(const nlohmann::json& value) {
+  if (!value.is_number_integer()) return std::nullopt;
+  const bool huge = value.is_number_unsigned() && value.get<uint64_t>() >= static_cast<uint64_t>(kMaxVocabulary);
+  if (huge || value.get<int64_t>() < 0 || value.get<int64_t>() >= kMaxVocabulary) return std::nullopt;
+  return value.get<int32_t>();
+}
+
 absl::StatusOr<int32_t> JsonView::Id(const char* key) const {
-  HYSPARSE_ASSIGN_OR_RETURN(const int64_t id, Integer(key));
-  if (id < 0 || id >= kMaxVocabulary)
-    return Error(absl::StrCat("the id ", id, " is outside [0, ", kMaxVocabulary, ")"));
-  return static_cast<int32_t>(id);
+  HYSPARSE_ASSIGN_OR_RETURN(const JsonView child, Child(key));
+  const std::optional<int32_t> id = AsId(child.value());
+  if (!id.has_value()) return child.Error(absl::StrCat("must be an id in [0, ", kMaxVocabulary, ")"));
+  return *id;
 }
 
 }  // namespace hysparse

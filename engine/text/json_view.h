@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,8 @@ class JsonView {
 
   // Tables are indexed by id, so a stray huge id must not size them.
   static constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
+  // `value` as an id; nothing when it is not one.
+  static std::optional<int32_t> AsId(const nlohmann::json& value);
 
  private:
   const nlohmann::json* Find(const char* key) const;

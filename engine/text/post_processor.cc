@@ -1,6 +1,7 @@
 #include "engine/text/post_processor.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -48,11 +49,9 @@ absl::Status PostProcessor::AddTemplate(const JsonView& json) {
     HYSPARSE_ASSIGN_OR_RETURN(const std::vector<JsonView> ids, token.Array("ids"));
     Part part{false, {}};
     for (const JsonView& id : ids) {
-      if (!id.value().is_number_unsigned() ||
-          id.value().get<uint64_t>() >= static_cast<uint64_t>(JsonView::kMaxVocabulary)) {
-        return id.Error("must be a token id");
-      }
-      part.tokens.push_back(id.value().get<int32_t>());
+      const std::optional<int32_t> token_id = JsonView::AsId(id.value());
+      if (!token_id.has_value()) return id.Error("must be a token id");
+      part.tokens.push_back(*token_id);
     }
     parts_.push_back(std::move(part));
   }
@@ -62,10 +61,9 @@ absl::Status PostProcessor::AddTemplate(const JsonView& json) {
 absl::Status PostProcessor::AddBert(const JsonView& json) {
   const auto token = [&](const char* key) -> absl::StatusOr<Part> {
     HYSPARSE_ASSIGN_OR_RETURN(const std::vector<JsonView> pair, json.Array(key));
-    const bool valid = pair.size() == 2 && pair[1].value().is_number_unsigned() &&
-                       pair[1].value().get<uint64_t>() < static_cast<uint64_t>(JsonView::kMaxVocabulary);
-    if (!valid) return json.Error(absl::StrCat("'", key, "' must be a pair of a token and its id"));
-    return Part{false, {pair[1].value().get<int32_t>()}};
+    const std::optional<int32_t> id = pair.size() == 2 ? JsonView::AsId(pair[1].value()) : std::nullopt;
+    if (!id.has_value()) return json.Error(absl::StrCat("'", key, "' must be a pair of a token and its id"));
+    return Part{false, {*id}};
   };
   HYSPARSE_ASSIGN_OR_RETURN(Part first, token("cls"));
   HYSPARSE_ASSIGN_OR_RETURN(Part last, token("sep"));

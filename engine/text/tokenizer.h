@@ -31,7 +31,7 @@ class Tokenizer {
 
   // `text` must be valid UTF-8 of at most kMaxTextBytes (InvalidArgument otherwise). With add_special_tokens the
   // post-processor's tokens are added. ResourceExhausted when a regex of the tokenizer ran past its step limit.
-  static constexpr size_t kMaxTextBytes = size_t{256} << 20;
+  static constexpr size_t kMaxTextBytes = size_t{64} << 20;
   virtual absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool add_special_tokens) const = 0;
   // One prompt made of segments, tokenised as the joined text, with one exception: an added token with "special": true
   // is recognised only where all of its bytes are trusted (it may lie across neighbouring trusted segments). Added
