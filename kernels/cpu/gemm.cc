@@ -13,9 +13,7 @@
 namespace hysparse::cpu {
 namespace {
 
-constexpr int kBlockRows = 96;                     // of A: whole tiles of every micro-kernel (32, 12, 6 rows)
-constexpr int64_t kGroupBytes = int64_t{1} << 20;  // of panels that the blocks of rows share: stays in L2
-constexpr int kItemsPerThread = 4;                 // so that one slow core does not hold up the loop
+constexpr int kItemsPerThread = 4;  // so that one slow core does not hold up the loop
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -26,8 +24,9 @@ KernelFn ChooseKernel(CpuIsa isa, DType stored) {
   return isa >= CpuIsa::kAvx512 ? GemmF32Avx512 : GemmF32Avx2;
 }
 
-// Rows whose distance is a multiple of this fall into few sets of the first-level cache and evict one another.
-constexpr int64_t kAliasBytes = 1024;
+// Rows whose distance is a multiple of this fall into so few sets of the first-level cache that a tile's rows evict one
+// another. A tile of AMX has more rows than the others.
+constexpr int64_t kAliasAmx = 1024, kAliasVector = 4096;
 
 }  // namespace
 
@@ -36,7 +35,7 @@ GemmEngine::GemmEngine(ThreadPool& pool, CpuIsa isa, DType compute)
       compute_(compute),
       stored_(compute == DType::kBF16 && isa >= CpuIsa::kAvx512Bf16 ? DType::kBF16 : DType::kF32),
       kernel_(ChooseKernel(isa, stored_)),
-      tile_rows_(stored_ == DType::kBF16 && isa == CpuIsa::kAmx ? 32 : 12),
+      amx_(stored_ == DType::kBF16 && isa == CpuIsa::kAmx),
       scratch_(pool.size()) {
   pieces_.reserve(kMaxGroup);
 }
@@ -70,7 +69,7 @@ int64_t GemmEngine::CopiedRowBytes(int32_t cols) const {
 }
 
 absl::Status GemmEngine::ReserveScratch(int32_t cols) {
-  const int64_t bytes = kBlockRows * CopiedRowBytes(cols);
+  const int64_t bytes = kMaxTaskRows * CopiedRowBytes(cols);
   if (bytes <= scratch_bytes_) return absl::OkStatus();
   for (auto& block : scratch_) {
     HYSPARSE_ASSIGN_OR_RETURN(block, AllocateZeroed(bytes));
@@ -84,8 +83,8 @@ absl::Status GemmEngine::ReserveScratch(int32_t cols) {
 GemmEngine::Piece GemmEngine::Cut(const GemmParams& product, int64_t items_wanted) const {
   Piece piece;
   const auto& weight = static_cast<const PanelMatrix&>(*product.weight);
-  const int64_t blocks = CeilDiv(product.rows, kBlockRows);
-  piece.block_rows = static_cast<int>(CeilDiv(CeilDiv(product.rows, blocks), tile_rows_) * tile_rows_);
+  const int64_t blocks = CeilDiv(product.rows, kMaxTaskRows), tile_rows = amx_ ? 32 : 12;
+  piece.block_rows = static_cast<int>(CeilDiv(CeilDiv(product.rows, blocks), tile_rows) * tile_rows);
   piece.row_blocks = static_cast<int>(CeilDiv(product.rows, piece.block_rows));
   const int64_t groups =
       std::max(CeilDiv(items_wanted, piece.row_blocks), CeilDiv(weight.panels() * weight.panel_bytes(), kGroupBytes));
@@ -142,8 +141,10 @@ void GemmEngine::SetRows(const GemmParams& product, int row, int worker, GemmTas
   const int64_t stride = product.a_stride * static_cast<int64_t>(SizeOf(compute_));
   const auto* a = static_cast<const std::byte*>(product.a) + row * stride;
   const bool whole = stored_ == DType::kF32 || cols % kBf16Depth == 0;
-  const bool spread = task.rows <= 4 || stride % kAliasBytes != 0;
-  if (compute_ == stored_ && whole && spread) {
+  // AMX loads whole cache lines of a row: half the speed when each straddles two.
+  const bool spread = amx_ ? stride % kAliasAmx != 0 && (reinterpret_cast<uintptr_t>(a) | stride) % 64 == 0
+                           : stride % kAliasVector != 0;
+  if (compute_ == stored_ && whole && (spread || task.rows <= 4)) {
     task.a = a;
     task.a_row = stride;
     return;

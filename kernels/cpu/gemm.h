@@ -67,7 +67,7 @@ class GemmEngine {
   const DType compute_;  // of A
   const DType stored_;   // of the panels: f32 where the processor has no bf16 product
   void (*const kernel_)(const GemmTask&);
-  const int tile_rows_;
+  const bool amx_;
   std::vector<Piece> pieces_;
   int64_t scratch_bytes_ = 0;                        // of one worker: a copied block of A
   std::vector<std::shared_ptr<std::byte>> scratch_;  // by worker

@@ -1,70 +1,85 @@
 // bf16 micro-kernel for AVX512-BF16: as the f32 one, with VDPBF16PS taking two k at a time.
 #include "kernels/cpu/gemm_store_avx512.h"
+#include "kernels/cpu/gemm_walk.h"
 
 namespace hysparse::cpu {
 namespace {
 
-constexpr int kRows = 12;
 constexpr int kPrefetch = 2048;  // bytes ahead in a panel
 constexpr int kHalf = 1024;      // bytes of 16 columns × 32 k
 
 __m512bh AsBf16(__m512i x) { return reinterpret_cast<__m512bh>(x); }
 
 template <int R, int P>
-void Tile(const GemmTask& task, int row, int panel) {
-  const std::byte* b = task.b + panel * task.panel_bytes;
-  const char* a = static_cast<const char*>(task.a) + row * task.a_row;
+void Tile(const GemmTask& task, int row, int panel, const Chunk& chunk) {
+  const std::byte* b = task.b + panel * task.panel_bytes + int64_t{chunk.begin} * 2 * kHalf;
+  const int64_t panel_bytes = task.panel_bytes, a_row = task.a_row;
+  // A pointer for three rows each: the others are one and two strides away, which addressing does for nothing.
+  const char* a[(R + 2) / 3];
+#pragma GCC unroll 4
+  for (int i = 0; i < (R + 2) / 3; ++i)
+    a[i] = static_cast<const char*>(task.a) + (row + 3 * i) * a_row + chunk.begin * kStepBytes;
   __m512 acc[R][2 * P];
-  for (auto& line : acc) {
-    for (__m512& x : line) x = _mm512_setzero_ps();
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int j = 0; j < 2 * P; ++j)
+      acc[r][j] = chunk.first ? _mm512_setzero_ps() : _mm512_load_ps(chunk.sums + (r * 2 + j) * 16);
   }
-  for (int step = 0; step < task.depth; ++step) {
+  for (int step = 0; step < chunk.count; ++step) {
     for (int pair = 0; pair < kBf16Depth / 2; ++pair) {
       __m512bh w[2 * P];
 #pragma GCC unroll 8
       for (int j = 0; j < 2 * P; ++j) {
-        const std::byte* at = b + (j / 2) * task.panel_bytes + (step * 2 + j % 2) * kHalf + pair * 64;
+        const std::byte* at = b + (j / 2) * panel_bytes + (j % 2) * kHalf;
         if (R == 1) _mm_prefetch(reinterpret_cast<const char*>(at + kPrefetch), _MM_HINT_T0);
         w[j] = AsBf16(_mm512_load_si512(at));
       }
+      b += 64;
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r) {
-        const int32_t* line = reinterpret_cast<const int32_t*>(a + r * task.a_row + step * kStepBytes);
-        const __m512bh x = AsBf16(_mm512_set1_epi32(line[pair]));
+        const __m512bh x = AsBf16(_mm512_set1_epi32(*reinterpret_cast<const int32_t*>(a[r / 3] + (r % 3) * a_row)));
 #pragma GCC unroll 8
         for (int j = 0; j < 2 * P; ++j) acc[r][j] = _mm512_dpbf16_ps(acc[r][j], x, w[j]);
       }
+#pragma GCC unroll 4
+      for (int i = 0; i < (R + 2) / 3; ++i) a[i] += sizeof(int32_t);
     }
+    b += kHalf;
   }
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int j = 0; j < 2 * P; ++j) Store16(task, row + r, panel * kPanel + j * 16, acc[r][j]);
+    for (int j = 0; j < 2 * P; ++j) {
+      if (chunk.last) {
+        Store16(task, row + r, panel * kPanel + j * 16, acc[r][j]);
+      } else {
+        _mm512_store_ps(chunk.sums + (r * 2 + j) * 16, acc[r][j]);
+      }
+    }
   }
 }
 
 template <int R>
 void Panels(const GemmTask& task, int row) {
   constexpr int kWide = R == 1 ? 4 : R <= 3 ? 2 : 1;
+  const Chunk all = {0, task.depth, true, true, nullptr};
   const int panels = (task.cols + kPanel - 1) / kPanel;
   int panel = 0;
-  for (; panel + kWide <= panels; panel += kWide) Tile<R, kWide>(task, row, panel);
-  for (; panel < panels; ++panel) Tile<R, 1>(task, row, panel);
+  for (; panel + kWide <= panels; panel += kWide) Tile<R, kWide>(task, row, panel, all);
+  for (; panel < panels; ++panel) Tile<R, 1>(task, row, panel, all);
 }
 
-using Rows = void (*)(const GemmTask&, int row);
-constexpr Rows kByCount[kRows] = {Panels<1>, Panels<2>, Panels<3>, Panels<4>,  Panels<5>,  Panels<6>,
-                                  Panels<7>, Panels<8>, Panels<9>, Panels<10>, Panels<11>, Panels<12>};
+template <int R>
+constexpr TileFns Fns() {
+  return {Panels<R>, Tile<R, 1>};
+}
+
+constexpr TileFns kByRows[] = {Fns<1>(), Fns<2>(), Fns<3>(), Fns<4>(),  Fns<5>(),  Fns<6>(),
+                               Fns<7>(), Fns<8>(), Fns<9>(), Fns<10>(), Fns<11>(), Fns<12>()};
 
 }  // namespace
 
-void GemmBf16Avx512(const GemmTask& task) {
-  const int tiles = (task.rows + kRows - 1) / kRows;
-  for (int tile = 0, row = 0; tile < tiles; ++tile) {
-    const int count = (task.rows - row + tiles - tile - 1) / (tiles - tile);  // even heights
-    kByCount[count - 1](task, row);
-    row += count;
-  }
-}
+void GemmBf16Avx512(const GemmTask& task) { Walk(task, kByRows); }
 
 }  // namespace hysparse::cpu

@@ -17,16 +17,17 @@
 
 namespace hysparse::cpu {
 
-constexpr int kPanel = 32;      // columns of a panel
-constexpr int kBf16Depth = 32;  // k of one bf16 step: an AMX tile's row
-constexpr int kStepBytes = 64;  // of A, one bf16 step of one row
-constexpr int kTileFloats = kPanel * kPanel;
+constexpr int kPanel = 32;                         // columns of a panel
+constexpr int kBf16Depth = 32;                     // k of one bf16 step: an AMX tile's row
+constexpr int kStepBytes = 64;                     // of A, one bf16 step of one row
+constexpr int64_t kGroupBytes = int64_t{1} << 20;  // of panels that the blocks of rows share: stays in L2
+constexpr int kMaxTaskRows = 96;                   // whole tiles of every micro-kernel (32, 12, 6 rows)
 
 // Some rows of A times some adjacent panels.
 struct GemmTask {
   const void* a = nullptr;
-  int64_t a_row = 0;  // bytes between rows
-  int rows = 0;
+  int64_t a_row = 0;             // bytes between rows
+  int rows = 0;                  // at most kMaxTaskRows
   const std::byte* b = nullptr;  // the first panel
   int64_t panel_bytes = 0;
   int depth = 0;                // K (f32) or steps of 32 (bf16)
