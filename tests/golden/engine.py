@@ -12,11 +12,13 @@ BUILD = pathlib.Path(os.environ.get("HYSPARSE_BUILD", ROOT / "build" / "release"
 
 
 class Result:
-    """What the engine computed for one job: logprobs [T, V] (float32) and the choices {kind: {layer: ids}}."""
+    """What the engine computed for one job: logprobs [T, V], or [T - 1] of an "observed" job, in float32, and the choices
+    {kind: {layer: ids}}."""
 
-    def __init__(self, prefix, tokens):
-        self.logprobs = np.fromfile(f"{prefix}.f32", np.float32).reshape(tokens, -1)
-        self.choices = json.loads(pathlib.Path(f"{prefix}.json").read_text())
+    def __init__(self, job):
+        values = np.fromfile(job["out"] + ".f32", np.float32)
+        self.logprobs = values if job.get("observed") else values.reshape(len(job["tokens"]), -1)
+        self.choices = json.loads(pathlib.Path(job["out"] + ".json").read_text())
 
 
 def run(jobs, folder, isa=None):
@@ -30,7 +32,7 @@ def run(jobs, folder, isa=None):
     env = dict(os.environ, **({"HYSPARSE_MAX_ISA": isa} if isa else {}))
     done = subprocess.run([BUILD / "tests" / "hysparse_forward", path], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [Result(job["out"], len(job["tokens"])) for job in jobs]
+    return [Result(job) for job in jobs]
 
 
 def cpu_isas():

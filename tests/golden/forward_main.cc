@@ -5,6 +5,7 @@
 //   {"folder": DIR, "dtype": "float32", "out": PREFIX,        PREFIX.f32: [T, V] logprobs; PREFIX.json: the choices
 //    "tokens": [ids], "chunk": 64,                            tokens of the sequence a step takes; 0: all
 //    "others": [{"tokens": [ids], "chunk": 7}, …],            sequences that share the steps; their results are dropped
+//    "observed": true,                                        PREFIX.f32: [T - 1] the logprob of each next token only
 //    "shuffle": 1}                                            seed of the order in which pages are handed out; 0:
 //    ascending
 #include <algorithm>
@@ -106,6 +107,12 @@ PlannedChunk NextChunk(Sequence& sequence, int64_t id, const KvLayout& layout, F
   return chunk;
 }
 
+// The token after `position`, -1 at the end.
+int32_t NextToken(const Sequence& sequence, int32_t position) {
+  const auto next = static_cast<size_t>(position) + 1;
+  return next < sequence.tokens.size() ? sequence.tokens[next] : -1;
+}
+
 // Keeps the choices of the batch's first `rows` rows, which are the measured sequence's.
 class Recorder : public StepTrace {
  public:
@@ -135,8 +142,9 @@ class Recorder : public StepTrace {
   json choices_ = {{"blocks", json::object()}, {"experts", json::object()}};
 };
 
-// Appends the logprobs of every logit row of the last step.
-void AppendLogprobs(ModelRunner& runner, int32_t vocab, std::vector<float>& out) {
+// Appends the logprobs of every logit row of the last step: all of them, or those of `next` (one token per row; -1:
+// none).
+void AppendLogprobs(ModelRunner& runner, int32_t vocab, const std::vector<int32_t>* next, std::vector<float>& out) {
   const auto width = static_cast<size_t>(vocab);
   for (int32_t first = 0; first < runner.num_logit_rows(); first += runner.logit_slice()) {
     const int32_t count = std::min(runner.logit_slice(), runner.num_logit_rows() - first);
@@ -147,7 +155,12 @@ void AppendLogprobs(ModelRunner& runner, int32_t vocab, std::vector<float>& out)
       const double peak = *std::max_element(row.begin(), row.end());
       double total = 0;
       for (const float logit : row) total += std::exp(logit - peak);
-      for (const float logit : row) out.push_back(static_cast<float>(logit - peak - std::log(total)));
+      const auto logprob = [&](float logit) { return static_cast<float>(logit - peak - std::log(total)); };
+      if (next == nullptr) {
+        for (const float logit : row) out.push_back(logprob(logit));
+      } else if (const int32_t token = (*next)[static_cast<size_t>(first) + r]; token >= 0) {
+        out.push_back(logprob(row[static_cast<size_t>(token)]));
+      }
     }
   }
 }
@@ -176,7 +189,9 @@ absl::Status Run(Model& model, const json& job) {
     }
     recorder.rows = static_cast<int32_t>(plan.chunks[0].tokens.size());
     HYSPARSE_RETURN_IF_ERROR(model.runner->Forward(plan));
-    AppendLogprobs(*model.runner, model.spec.vocab, logprobs);
+    std::vector<int32_t> next;
+    for (int32_t i = 0; i < recorder.rows; ++i) next.push_back(NextToken(sequences[0], plan.chunks[0].position + i));
+    AppendLogprobs(*model.runner, model.spec.vocab, job.value("observed", false) ? &next : nullptr, logprobs);
   }
   model.runner->set_trace(nullptr);
   const std::string out = job.at("out").get<std::string>();
