@@ -48,6 +48,7 @@ class App {
 
   EngineObserver* observer() { return &metrics_; }
   std::shared_ptr<const ServedModel> model() const { return slot_.Get(); }  // null while loading
+  const ModelSlot& slot() const { return slot_; }
   const ServerOptions& options() const { return options_; }
   const Auth& auth() const { return auth_; }
   DrainGate& gate() { return gate_; }
