@@ -6,7 +6,7 @@
 //   (?m)     the dot matches newlines           \p{Han} the script, without its extensions
 //   \p{L}    and other categories: characters newer than PCRE2's Unicode (unicode_properties.h)
 //   [\S\P{L}] negated sets inside a class
-// Pure functions; any thread.
+// One difference stays: (?i) compares character by character, so ss does not match ß. Pure functions; any thread.
 #pragma once
 
 #include <string>

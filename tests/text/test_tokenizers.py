@@ -130,6 +130,32 @@ def test_every_character(name, folder):
     report(texts, [to_ids(answer) for answer in answers], shape.expected(texts, False))
 
 
+# What regex_syntax.h rewrites for PCRE2, one by one.
+PATTERNS = [
+    r"\s+", r"\S+", r"\w+", r"\W", r"\d+", r"\D{3}", r"\h+", r"\H+", r"\v", r"\b", r"\B", r"[\s\S]", r"[^\S\r\n]+",
+    r"[\W\d]+", r"[^\P{L}a-c]+", r"\p{^L}+", r"\P{Lu}\p{Lu}", r"\p{N}{1,3}+", r"(?:ab|c){,2}+", r"[a-m]{2}+", r"a++b?|b*+",
+    r"x{,3}y", r"{|}|{1", r"(?i:k|ſ|σ|'LL)", r"(?i)straße|é", r"(?m:a.b)", r"a.b|.$|^.", r"\p{Han}+|\p{Hiragana}|\p{Latin}{2}",
+    r"[\x41-\x{5a}\u00e0-\u00ff]+", r"(?<=a).|(?<!b)c", r"(?=b)|(?!.)", r"(?>a+)a|a+", r"\p{C}+", r"\p{Cn}|\p{Co}", r"[^\p{Z}\p{C}]+",
+    r"a*", r"", r"\Aa|b\z|c\Z", r"[\-\]\\^]+", r"[a\-z]+", r"\.\*\(", r"(a)(b(c)?)?",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns(pattern, folder, tmp_path):
+    """The regex dialects agree on where a Split cuts."""
+    document = json.loads((folder / "gpt2/tokenizer.json").read_text(encoding="utf-8"))
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    document["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, byte_level]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    shape = Shape(pattern, tmp_path)
+    letters = "abcxyzABCkKſßσςΣÉé 12\n\r\v.-^]\\(*{}'"
+    texts = [strings.text(shape.rng, []) for _ in range(150)]
+    texts += ["".join(shape.rng.choice(letters) for _ in range(shape.rng.randrange(12))) for _ in range(350)]
+    answers = shape.ask([f"E 0 {to_hex(text)}" for text in texts])
+    report(texts, [to_ids(answer) for answer in answers], shape.expected(texts, False))
+
+
 SEGMENTED = ["llama3", "qwen", "smollm2", "gpt2_prefix_space", "deepseek", "llama2", "metaspace_first", "o200k"]
 
 
