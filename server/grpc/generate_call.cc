@@ -66,7 +66,7 @@ absl::Status GenerateCall::StartSession(const v1::GenerateRequest& request, cons
   HYSPARSE_RETURN_IF_ERROR(CheckRanges(spec, limits));
   HYSPARSE_ASSIGN_OR_RETURN(Generation generation, hysparse::Prepare(*model_, spec, id_));
   auto session =
-      StreamSession::Create(model_, std::move(generation), shared_from_this(), context_.worker_pool, &context_.metrics);
+      StreamSession::Create(model_, std::move(generation), shared_from_this(), context_.text_pool, &context_.metrics);
   {
     std::lock_guard lock(mutex_);
     if (cancelled_) return absl::CancelledError("the client went away");

@@ -26,7 +26,8 @@ struct GrpcContext {
   const ModelSlot& slot;
   DrainGate& gate;
   Metrics& metrics;
-  boost::asio::thread_pool& worker_pool;
+  boost::asio::thread_pool& worker_pool;  // parsing, templates, tokenising
+  boost::asio::thread_pool& text_pool;    // detokenising
 };
 
 // The contract's prompt and numbers as a GenerationSpec; `tenant` salts the prefix cache when the request does not.
