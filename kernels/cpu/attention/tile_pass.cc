@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "kernels/cpu/attention/select_blocks.h"
+#include "kernels/cpu/attention/tile_packer.h"
 
 namespace hysparse::cpu {
 namespace {
@@ -14,93 +15,27 @@ namespace {
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr float kLog2E = 1.4426950408889634f;
 
-// The pages of one tile's keys, gathered into panels.
-class TilePacker {
- public:
-  TilePacker(const Job& job, const RowTile& tile, int group, int64_t split_start, Worker& worker, bool keep)
-      : job_(job),
-        kv_(job.p->kv),
-        group_(group),
-        sequence_(tile.sequence),
-        start_(split_start),
-        worker_(worker),
-        keep_(keep) {
-    const int32_t* position = job.p->batch.position;
-    begin_ = job.FirstKey(position[tile.token_begin]);
-    end_ = int64_t{position[tile.token_end - 1]} + 1;
-  }
-
-  // Whether several tiles stay packed at once; else each takes the place of the one before.
-  bool keep() const { return keep_; }
-
-  // The tile's panels of K or V. The tile of `next` is fetched meanwhile: of the same kind, or V's after the last of K.
-  const std::byte* Keys(int tile, uint32_t tiles_after, int first_tile) {
-    std::byte* to = worker_.keys + int64_t{keep_ ? tile : 0} * kTileKeys * job_.units * 4;
-    if (!keep_ || !(packed_keys_ >> tile & 1)) {
-      FillRows(tile, 0, kv_.qk_dim, worker_.rows);
-      if (tiles_after != 0) {
-        FillRows(std::countr_zero(tiles_after), 0, kv_.qk_dim, worker_.next);
-      } else {
-        FillRows(first_tile, kv_.v_offset, kv_.v_dim, worker_.next);
-      }
-      job_.kernels->pack_keys(worker_.rows, worker_.next, kv_.qk_dim, job_.units, to);
-      packed_keys_ |= 1u << tile;
+// Calls use(first tile, tiles, where they lie packed) for each run of adjacent bits where all tiles are kept, else for
+// each bit. There the next tile is packed before the last one is used: the packed panels have then left the store
+// buffers, for which loads of whole AMX tiles would wait.
+template <class Pack, class Use>
+void ForEachRun(uint32_t tiles, bool keep, Pack pack, Use use) {
+  if (!keep) {
+    const std::byte* at = pack(std::countr_zero(tiles));
+    while (tiles != 0) {
+      const int tile = std::countr_zero(tiles);
+      tiles &= tiles - 1;
+      const std::byte* next = tiles != 0 ? pack(std::countr_zero(tiles)) : nullptr;
+      use(tile, 1, at);
+      at = next;
     }
-    return to;
+    return;
   }
-
-  const std::byte* Values(int tile, uint32_t tiles_after) {
-    std::byte* to = worker_.values + int64_t{keep_ ? tile : 0} * job_.UnitsOfKeys(kTileKeys) * kLanes * 4;
-    if (!keep_ || !(packed_values_ >> tile & 1)) {
-      FillRows(tile, kv_.v_offset, kv_.v_dim, worker_.rows);
-      FillRows(tiles_after != 0 ? std::countr_zero(tiles_after) : tile, kv_.v_offset, kv_.v_dim, worker_.next);
-      job_.kernels->pack_values(worker_.rows, worker_.next, kv_.v_dim, to);
-      packed_values_ |= 1u << tile;
-    }
-    return to;
-  }
-
- private:
-  // Where the tile's rows of K or V lie. Rows that no token of this row tile may see (not written yet, or
-  // given back already) are zeros: their pages may hold anything or be gone.
-  void FillRows(int tile, int64_t offset, int dim, const void** rows) const {
-    const int64_t tile_start = start_ + tile * kTileKeys;
-    const int64_t begin = std::max(begin_, tile_start), end = std::min(end_, tile_start + kTileKeys);
-    const int64_t row_bytes = static_cast<int64_t>(dim) * static_cast<int64_t>(SizeOf(kv_.dtype));
-    std::fill_n(rows, begin - tile_start, worker_.zeros);
-    for (int64_t key = begin; key < end;) {
-      const int64_t page = key / kv_.page_tokens, slot = key % kv_.page_tokens;
-      const int64_t column = page - (kv_.first_page != nullptr ? kv_.first_page[sequence_] : 0);
-      const int64_t id = kv_.block_table[int64_t{sequence_} * kv_.table_stride + column];
-      const std::byte* at =
-          kv_.base + id * kv_.page_stride + offset + (int64_t{group_} * kv_.page_tokens + slot) * row_bytes;
-      const int64_t stop = std::min(end, (page + 1) * kv_.page_tokens);
-      for (; key < stop; ++key, at += row_bytes) rows[key - tile_start] = at;
-    }
-    std::fill_n(rows + (end - tile_start), tile_start + kTileKeys - end, worker_.zeros);
-  }
-
-  const Job& job_;
-  const PagedKv& kv_;
-  const int group_;
-  const int sequence_;
-  const int64_t start_;
-  Worker& worker_;
-  const bool keep_;
-  int64_t begin_, end_;  // keys that some token of the row tile may see
-  uint32_t packed_keys_ = 0, packed_values_ = 0;
-};
-
-// The bits above bit t.
-uint32_t Above(uint32_t tiles, int t) { return tiles >> t >> 1 << t << 1; }
-
-// Calls fn(first tile, tiles) for each run of adjacent bits, or for each bit where only one tile is kept.
-template <class F>
-void ForEachRun(uint32_t tiles, bool whole_runs, F fn) {
   while (tiles != 0) {
-    const int first = std::countr_zero(tiles);
-    const int count = whole_runs ? std::countr_one(tiles >> first) : 1;
-    fn(first, count);
+    const int first = std::countr_zero(tiles), count = std::countr_one(tiles >> first);
+    const std::byte* at = pack(first);
+    for (int t = 1; t < count; ++t) pack(first + t);
+    use(first, count, at);
     tiles &= ~(((1u << count) - 1) << first);
   }
 }
@@ -109,39 +44,32 @@ void ForEachRun(uint32_t tiles, bool whole_runs, F fn) {
 void Scores(const Job& job, TilePacker& packer, const std::byte* query, int rows, uint32_t tiles, uint32_t vectors,
             float* scores) {
   const int64_t panel = int64_t{job.units} * kLanes;
-  ForEachRun(tiles, packer.keep(), [&](int first, int count) {
-    const std::byte* keys = nullptr;
-    for (int t = 0; t < count; ++t) {
-      const std::byte* at = packer.Keys(first + t, Above(tiles, first + t), std::countr_zero(tiles));
-      if (t == 0) keys = at;
-    }
-    const uint32_t needed = vectors >> (first * kTileVectors);
-    const int limit = count * kTileVectors;
-    const int begin = std::min(std::countr_zero(needed), limit);
-    const int end = limit == 32 ? 32 - std::countl_zero(needed) : 32 - std::countl_zero(needed & ((1u << limit) - 1));
-    job.kernels->multiply(query, job.units, rows, keys + begin * panel * 4, panel, end - begin, job.units,
-                          scores + first * kTileKeys + begin * kLanes, kScoreStride, false);
-  });
+  ForEachRun(
+      tiles, packer.keep(), [&](int tile) { return packer.Keys(tile, tiles); },
+      [&](int first, int count, const std::byte* keys) {
+        const uint32_t needed = vectors >> (first * kTileVectors) << (32 - count * kTileVectors);  // of the run
+        const int end = count * kTileVectors - std::countl_zero(needed);
+        const int begin = std::countr_zero(vectors >> (first * kTileVectors));
+        job.kernels->multiply(query, job.units, rows, keys + begin * panel * 4, panel, end - begin, job.units,
+                              scores + first * kTileKeys + begin * kLanes, kScoreStride, false);
+      });
 }
 
 // O = P·V of the same rows.
 void WeightedValues(const Job& job, TilePacker& packer, const float* scores, int rows, uint32_t tiles, uint32_t vectors,
                     float* out) {
   bool accumulate = false;
-  ForEachRun(tiles, packer.keep(), [&](int first, int count) {
-    const std::byte* values = nullptr;
-    for (int t = 0; t < count; ++t) {
-      const std::byte* at = packer.Values(first + t, Above(tiles, first + t));
-      if (t == 0) values = at;
-    }
-    // Whole tiles, but for the keys above the last one in sight, in steps of 32.
-    const uint32_t needed = vectors >> (first * kTileVectors) << (32 - count * kTileVectors);
-    const int used = count * kTileVectors - std::countl_zero(needed);
-    const int keys = static_cast<int>(RoundUp(used, 2)) * kLanes;
-    job.kernels->multiply(scores + job.UnitsOfKeys(first * kTileKeys), kScoreStride, rows, values, kValueStride,
-                          job.value_cols / kLanes, job.UnitsOfKeys(keys), out, job.value_cols, accumulate);
-    accumulate = true;
-  });
+  ForEachRun(
+      tiles, packer.keep(), [&](int tile) { return packer.Values(tile, tiles); },
+      [&](int first, int count, const std::byte* values) {
+        // Whole tiles, but for the keys above the last one in sight, in steps of 32.
+        const uint32_t needed = vectors >> (first * kTileVectors) << (32 - count * kTileVectors);
+        const int used = count * kTileVectors - std::countl_zero(needed);
+        const int keys = static_cast<int>(RoundUp(used, 2)) * kLanes;
+        job.kernels->multiply(scores + job.UnitsOfKeys(first * kTileKeys), kScoreStride, rows, values, kValueStride,
+                              job.value_cols / kLanes, job.UnitsOfKeys(keys), out, job.value_cols, accumulate);
+        accumulate = true;
+      });
 }
 
 // The highest score of a row, and of each block, for blocks that do not consist of whole vectors.
@@ -188,6 +116,10 @@ void RunSplit(const Job& job, const RowTile& tile, int group, int split, Worker&
       tiles |= worker.mask[token].any;
       vectors |= worker.mask[token].vectors;
     }
+    if (tiles == 0) {
+      std::fill_n(out.peak + first, sub_rows, kMinusInfinity);
+      continue;
+    }
     Scores(job, packer, worker.query + int64_t{first} * job.units * 4, sub_rows, tiles, vectors, worker.scores);
     for (int r = 0; r < sub_rows; ++r) {
       const KeyMask& mask = worker.mask[(first + r) / job.group];
@@ -220,9 +152,9 @@ void FoldSplit(const Job& job, int rows, const RowState& split, const RowState& 
       std::copy_n(add, job.value_cols, out);
       continue;
     }
-    const float peak = std::max(state.peak[r], split.peak[r]);
-    const float a = std::exp2(state.peak[r] - peak), b = std::exp2(split.peak[r] - peak);
-    state.peak[r] = peak;
+    const float rise = split.peak[r] - state.peak[r];
+    const float a = rise > 0 ? std::exp2(-rise) : 1.0f, b = rise > 0 ? 1.0f : std::exp2(rise);
+    state.peak[r] = std::max(state.peak[r], split.peak[r]);
     state.sum[r] = state.sum[r] * a + split.sum[r] * b;
     job.kernels->fold(out, a, add, b, job.value_cols);
   }
