@@ -1,8 +1,6 @@
 // f32 micro-kernel for AVX2: up to 6 rows × 16 columns (half a panel) in 12 accumulators; one row takes a whole panel.
-#include <immintrin.h>
-
-#include "kernels/cpu/gemm_kernels.h"
 #include "kernels/cpu/gemm_walk.h"
+#include "kernels/cpu/vec_avx2.h"
 
 namespace hysparse::cpu {
 namespace {
@@ -10,26 +8,16 @@ namespace {
 constexpr int kPrefetch = 2048;  // bytes ahead in a panel
 
 // Columns [col, col + 8) of the task's row `row`; those beyond task.cols are dropped.
-void Store8(const GemmTask& task, int row, int col, __m256 value) {
+void Store8(const GemmTask& task, int row, int col, Vec value) {
   const int valid = task.cols - col;
   if (valid <= 0) return;
-  float* out = static_cast<float*>(task.out) + row * task.out_stride + col;
-  const float* bias = task.bias == nullptr ? nullptr : task.bias + col;
-  if (valid >= 8 && !task.out_bf16) {
-    _mm256_storeu_ps(out, bias == nullptr ? value : _mm256_add_ps(value, _mm256_loadu_ps(bias)));
-    return;
-  }
-  float lane[8];
-  _mm256_storeu_ps(lane, value);
-  for (int i = 0; i < 8 && i < valid; ++i) {
-    const float x = bias == nullptr ? lane[i] : lane[i] + bias[i];
-    if (!task.out_bf16) {
-      out[i] = x;
-      continue;
-    }
-    const auto bits = __builtin_bit_cast(uint32_t, x);
-    const uint32_t kept = x != x ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);
-    (static_cast<uint16_t*>(task.out) + row * task.out_stride + col)[i] = static_cast<uint16_t>(kept >> 16);
+  const int n = valid < kLanes ? valid : kLanes;
+  if (task.bias != nullptr) value = Add(value, Load(task.bias + col, n));
+  const int64_t at = row * task.out_stride + col;
+  if (task.out_bf16) {
+    StoreBf16(static_cast<uint16_t*>(task.out) + at, n, value);
+  } else {
+    Store(static_cast<float*>(task.out) + at, n, value);
   }
 }
 
