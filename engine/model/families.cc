@@ -266,6 +266,12 @@ void ReadMimoV2Flash(JsonReader& config, ModelKeys& keys) {
       config, {.layer_type = "sliding_attention", .theta_key = "swa_rope_theta", .theta = 1e4, .partial = 0.334},
       keys.max_context);
 
+  // transformers rounds an odd count of rotating dims up, this project down: no checkpoint is known to need either.
+  for (const auto& [dim, rope] : {std::pair(keys.head_dim, keys.rope), std::pair(keys.swa_head_dim, keys.swa_rope)}) {
+    if (static_cast<int32_t>(dim * rope.partial) % 2 != 0)
+      config.Fail("partial_rotary_factor", absl::StrCat("of ", dim, " dims is an odd number; an even one is expected"));
+  }
+
   // Full where l = 0 or (l + 1) % 6 = 0; experts everywhere but in layer 0.
   for (int32_t l = 0; l < keys.layers; ++l) {
     keys.pattern[static_cast<size_t>(l)] = l != 0 && (l + 1) % 6 != 0;

@@ -27,7 +27,7 @@ class ModelRunnerTest : public testing::Test {
                    {"n_shared_experts", 1}});
     folder_.WriteConfig(config);
     spec_ = *ReadModelSpec(folder_.path());
-    backend_ = *MakeCpuBackend({.compute_dtype = DType::kF32, .threads = 1});
+    backend_ = *MakeCpuBackend({.compute_dtype = DType::kF32, .threads = 2});
     weights_ = *MakeRandomWeights(spec_, 5, *backend_);
     RunnerOptions options;
     options.limits = {kTokens, kSequences, kContext};

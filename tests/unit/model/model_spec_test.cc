@@ -313,6 +313,12 @@ TEST(ModelSpecFile, RefusesWhatIsNoJson) {
   }
 }
 
+TEST(ModelSpecFamilies, MimoRotatesAnEvenNumberOfDims) {
+  const auto spec = Read({{"model_type", "mimo_v2_flash"}, {"head_dim", 50}, {"partial_rotary_factor", 0.3}});
+  ASSERT_FALSE(spec.ok());
+  EXPECT_THAT(std::string(spec.status().message()), HasSubstr("partial_rotary_factor"));
+}
+
 // Sizes that are allowed one by one must not add up to something that cannot even be listed.
 TEST(ModelSpecFile, RefusesAbsurdTotals) {
   const auto spec = Read({{"model_type", "qwen3_moe"}, {"num_hidden_layers", 4096}, {"num_experts", 8192}});
