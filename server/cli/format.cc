@@ -20,7 +20,8 @@ size_t Width(const std::string& text) {
 std::string GroupDigits(int64_t value) {
   std::string digits = absl::StrCat(value);
   const int start = value < 0 ? 1 : 0;
-  for (int at = static_cast<int>(digits.size()) - 3; at > start; at -= 3) digits.insert(static_cast<size_t>(at), 1, ',');
+  for (int at = static_cast<int>(digits.size()) - 3; at > start; at -= 3)
+    digits.insert(static_cast<size_t>(at), 1, ',');
   return digits;
 }
 
