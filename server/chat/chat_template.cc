@@ -175,18 +175,16 @@ absl::StatusOr<Sources> ReadSources(const std::string& folder) {
   if (!config.ok() && !absl::IsNotFound(config.status())) return config.status();
   auto map = ReadJson(folder + "/special_tokens_map.json");
   if (map.ok()) AddSpecialTokens(*map, &sources.special_tokens);
-  if (config.ok()) {
-    AddSpecialTokens(*config, &sources.special_tokens);
-    HYSPARSE_RETURN_IF_ERROR(ReadTemplates(*config, config_path, &sources));
-  }
+  if (config.ok()) AddSpecialTokens(*config, &sources.special_tokens);
   const std::string file = folder + "/chat_template.jinja";
   auto source = ReadFile(file);
   if (source.ok()) {
     sources.plain = *std::move(source);
     sources.plain_name = file;
-    sources.tool_use.reset();
   } else if (!absl::IsNotFound(source.status())) {
     return source.status();
+  } else if (config.ok()) {
+    HYSPARSE_RETURN_IF_ERROR(ReadTemplates(*config, config_path, &sources));
   }
   if (sources.plain_name.empty()) return absl::NotFoundError(Cat(folder, " has no chat template"));
   return sources;

@@ -34,9 +34,9 @@ class ChatTemplate {
   virtual ~ChatTemplate() = default;
 
   // The prompt as segments: what came out of a message's strings is untrusted, however it was trimmed, joined or
-  // replaced, so that no message content becomes a special token; tools and kwargs are client text too. With
-  // continue_final_message (add_generation_prompt must be false) the prompt ends where the final message's content
-  // does. InvalidArgument (a 400) when the template raises or exceeds a cap.
+  // replaced, so that no message content becomes a special token; tools and kwargs are client text too (a role that the
+  // protocol knows is not). With continue_final_message (add_generation_prompt must be false) the prompt ends where the
+  // final message's content does. InvalidArgument (a 400) when the template raises or exceeds a cap.
   virtual absl::StatusOr<std::vector<TextSegment>> Render(const ChatTemplateInput& input) const = 0;
 };
 

@@ -146,6 +146,8 @@ Result Truncate(Evaluator& evaluator, Args& args) {
   HYSPARSE_ASSIGN_OR_RETURN(const auto bound, Bind("truncate", args, {"s", "length", "killwords", "end", "leeway"}, 1));
   HYSPARSE_ASSIGN_OR_RETURN(const int64_t length, AsIndex(bound[1], 255));
   HYSPARSE_ASSIGN_OR_RETURN(const int64_t leeway, AsIndex(bound[4].none() ? Value() : bound[4], 5));
+  const int64_t size = LengthOf(bound[0]);
+  if (length >= 3 && leeway >= 0 && size >= 0 && size <= length + leeway && bound[3].missing()) return bound[0];
   if (!bound[0].string() || (!bound[3].missing() && !bound[3].string())) return Error("truncate takes strings");
   const Text end = bound[3].missing() ? Text("...", true) : bound[3].text();
   const auto tail = static_cast<int64_t>(Length(end.str()));

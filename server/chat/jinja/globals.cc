@@ -92,7 +92,7 @@ absl::StatusOr<Value> StrftimeNow(Evaluator& evaluator, Args& args) {
   const std::time_t seconds = Evaluator::WallClock::to_time_t(evaluator.now());
   std::tm local{};
   localtime_r(&seconds, &local);
-  std::string out(format.size() * 64 + 1, '\0');
+  std::string out(format.size() * 64 + 2, '\0');
   // A sign in front tells an empty result from one that did not fit.
   out.resize(std::strftime(out.data(), out.size(), Cat("+", format).c_str(), &local));
   if (out.empty()) return Error("the date format yields too much text");

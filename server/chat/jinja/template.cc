@@ -1,5 +1,8 @@
 #include "server/chat/jinja/template.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "engine/base/result.h"
 #include "server/chat/jinja/evaluator.h"
 #include "server/chat/jinja/operators.h"
@@ -11,6 +14,14 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kMaxSource = 4u << 20;  // bytes of a template
+
+// A message's role is one of the protocol's own words, and some templates make special tokens of it ("<|" + role +
+// "|>").
+bool IsRole(const std::string& key, const Json& value) {
+  constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant", "tool", "function"};
+  return key == "role" && value.is_string() &&
+         std::find(std::begin(kRoles), std::end(kRoles), value.get_ref<const std::string&>()) != std::end(kRoles);
+}
 
 absl::StatusOr<Value> FromJson(Heap& heap, const Json& json, bool trusted, int depth = 0) {
   HYSPARSE_RETURN_IF_ERROR(heap.Step());
@@ -42,7 +53,8 @@ absl::StatusOr<Value> FromJson(Heap& heap, const Json& json, bool trusted, int d
       dict->trusted = trusted;
       for (auto it = json.begin(); it != json.end(); ++it) {
         HYSPARSE_ASSIGN_OR_RETURN(const Value key, heap.NewString(it.key(), trusted));
-        HYSPARSE_ASSIGN_OR_RETURN(Value value, FromJson(heap, it.value(), trusted, depth + 1));
+        HYSPARSE_ASSIGN_OR_RETURN(Value value,
+                                  FromJson(heap, it.value(), trusted || IsRole(it.key(), it.value()), depth + 1));
         HYSPARSE_RETURN_IF_ERROR(heap.SetItem(dict, key, std::move(value)));
       }
       return Value::OfObject(dict);

@@ -29,8 +29,8 @@ bool Number(const Value& v) { return v.number(); }
 bool IsString(const Value& v) { return v.string(); }
 bool Mapping(const Value& v) { return v.as<Dict>() != nullptr; }
 bool Never(const Value&) { return false; }
-bool Sequence(const Value& v) {
-  return v.string() || v.as<List>() != nullptr || v.as<Dict>() != nullptr || v.as<Range>() != nullptr;
+bool Sequence(const Value& v) {  // what has len() and can be subscripted, an undefined value included
+  return v.undefined() || v.string() || v.as<List>() != nullptr || v.as<Dict>() != nullptr || v.as<Range>() != nullptr;
 }
 // `loop` iterates in Python, and so does an undefined value.
 bool IsIterable(const Value& v) { return Iterable(v) || (v.is(Kind::kObject) && v.object()->type == Type::kLoop); }

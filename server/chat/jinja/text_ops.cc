@@ -85,7 +85,7 @@ std::vector<Text> SplitSpaces(const Text& text, int64_t limit) {
   size_t at = LeftStripped(s);
   while (at < s.size()) {
     if (limit == 0) {
-      parts.push_back(text.Slice(at, at + RightStripped(s.substr(at))));
+      parts.push_back(text.Slice(at, s.size()));
       break;
     }
     --limit;
@@ -103,8 +103,7 @@ std::vector<Text> SplitSpacesFromRight(const Text& text, int64_t limit) {
   size_t end = RightStripped(s);
   while (end > 0) {
     if (limit == 0) {
-      const size_t begin = LeftStripped(s.substr(0, end));
-      if (begin < end) parts.push_back(text.Slice(begin, end));
+      parts.push_back(text.Slice(0, end));
       break;
     }
     --limit;
