@@ -88,7 +88,7 @@ Result Reverse(Evaluator& evaluator, Args& args) {
 
 absl::StatusOr<Value> IgnoreCase(Evaluator& evaluator, const Value& value) {
   if (!value.string()) return value;
-  HYSPARSE_RETURN_IF_ERROR(evaluator.heap().Step(static_cast<int64_t>(value.text().size() / 8)));
+  HYSPARSE_RETURN_IF_ERROR(evaluator.heap().Step(static_cast<int64_t>(value.text().size() / 2)));
   return evaluator.NewString(ChangeCase(value.text(), Case::kLower));
 }
 

@@ -19,7 +19,7 @@ template <Case kCase>
 Result ChangeCaseFilter(Evaluator& evaluator, Args& args) {
   HYSPARSE_ASSIGN_OR_RETURN(const auto bound, Bind("filter", args, {"s"}, 1));
   HYSPARSE_ASSIGN_OR_RETURN(const Text text, ToText(evaluator.heap(), bound[0]));
-  HYSPARSE_RETURN_IF_ERROR(evaluator.heap().Step(static_cast<int64_t>(text.size() / 8)));
+  HYSPARSE_RETURN_IF_ERROR(evaluator.heap().Step(static_cast<int64_t>(text.size() / 2)));
   return evaluator.NewString(ChangeCase(text, kCase));
 }
 
@@ -28,7 +28,7 @@ Result Title(Evaluator& evaluator, Args& args) {
   HYSPARSE_ASSIGN_OR_RETURN(const auto bound, Bind("title", args, {"s"}, 1));
   HYSPARSE_ASSIGN_OR_RETURN(const Text text, ToText(evaluator.heap(), bound[0]));
   const std::string& s = text.str();
-  HYSPARSE_RETURN_IF_ERROR(evaluator.heap().Step(static_cast<int64_t>(s.size() / 8)));
+  HYSPARSE_RETURN_IF_ERROR(evaluator.heap().Step(static_cast<int64_t>(s.size() / 2)));
   auto separates = [](char32_t c) { return IsSpace(c) || c == '-' || c == '(' || c == '{' || c == '[' || c == '<'; };
   Text out;
   for (size_t i = 0; i < s.size();) {
@@ -107,7 +107,7 @@ Result Indent(Evaluator& evaluator, Args& args) {
   const bool first = AsFlag(bound[2], false), blank = AsFlag(bound[3], false);
   Heap& heap = evaluator.heap();
   Text source = bound[0].text();
-  HYSPARSE_RETURN_IF_ERROR(heap.Step(static_cast<int64_t>(source.size() / 8)));
+  HYSPARSE_RETURN_IF_ERROR(heap.Step(static_cast<int64_t>(source.size() / 2)));
   source.Append("\n", true);
   const std::vector<Text> lines = SplitLines(source, false);
   Text out;

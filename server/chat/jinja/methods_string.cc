@@ -18,7 +18,7 @@ using Result = absl::StatusOr<Value>;
 template <Case kCase>
 Result ChangeCaseMethod(Evaluator& evaluator, Args& args) {
   HYSPARSE_ASSIGN_OR_RETURN(const auto bound, Bind("method", args, {"self"}, 1));
-  HYSPARSE_RETURN_IF_ERROR(evaluator.heap().Step(static_cast<int64_t>(bound[0].text().size() / 8)));
+  HYSPARSE_RETURN_IF_ERROR(evaluator.heap().Step(static_cast<int64_t>(bound[0].text().size() / 2)));
   return evaluator.NewString(ChangeCase(bound[0].text(), kCase));
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "server/chat/jinja/special_case.h"
 
 namespace hysparse::jinja {
@@ -33,6 +34,7 @@ constexpr auto kMidWord = std::to_array<char32_t>({'\'', '.', ':', 0xb7, 0x387, 
 utf8proc_category_t Category(char32_t c) { return utf8proc_category(static_cast<utf8proc_int32_t>(c)); }
 
 bool CaseIgnorable(char32_t c) {
+  if (c < 0x80) return c == '\'' || c == '.' || c == ':' || c == '^' || c == '`';
   switch (Category(c)) {
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_ME:
@@ -56,6 +58,11 @@ bool CasedAhead(std::string_view s, size_t at) {
 }
 
 void AppendMapped(char32_t c, Case wanted, std::string* out) {
+  if (c < 0x80) {
+    const char ascii = static_cast<char>(c);
+    *out += wanted == Case::kLower ? absl::ascii_tolower(ascii) : absl::ascii_toupper(ascii);
+    return;
+  }
   const auto simple = static_cast<utf8proc_int32_t>(c);
   if (wanted == Case::kLower) {
     if (c == 0x130) {
@@ -154,9 +161,15 @@ bool IsNumeric(char32_t c) {
   return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
 }
 bool IsWordCharacter(char32_t c) { return c == '_' || IsAlpha(c) || IsNumeric(c); }
-bool IsUpper(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_LU || In(kOtherUpper, c); }
-bool IsLower(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_LL || In(kOtherLower, c); }
-bool IsCased(char32_t c) { return IsUpper(c) || IsLower(c) || Category(c) == UTF8PROC_CATEGORY_LT; }
+bool IsUpper(char32_t c) {
+  if (c < 0x80) return c >= 'A' && c <= 'Z';
+  return Category(c) == UTF8PROC_CATEGORY_LU || In(kOtherUpper, c);
+}
+bool IsLower(char32_t c) {
+  if (c < 0x80) return c >= 'a' && c <= 'z';
+  return Category(c) == UTF8PROC_CATEGORY_LL || In(kOtherLower, c);
+}
+bool IsCased(char32_t c) { return IsUpper(c) || IsLower(c) || (c >= 0x80 && Category(c) == UTF8PROC_CATEGORY_LT); }
 
 size_t RightStripped(std::string_view text) {
   size_t end = text.size();
