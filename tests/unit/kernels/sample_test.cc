@@ -183,7 +183,11 @@ TEST(Sample, DrawsWhatANaiveImplementationDraws) {
   for (int trial = 0; trial < 3000; ++trial) {
     const int32_t vocab = std::array{5, 40, 128, 300, 2000, 5000}[rng() % 6];
     Batch b(vocab);
-    SampleRow& row = b.Add(RandomLogits(rng, vocab, uniform(0.1f, 6.0f)));
+    std::vector<float> logits = RandomLogits(rng, vocab, uniform(0.1f, 6.0f));
+    if (rng() % 3 == 0) {
+      for (float& l : logits) l = std::round(l);  // thousands of ties, and both zeros
+    }
+    SampleRow& row = b.Add(logits);
     row.seed = rng();
     row.choice = rng() % 4;
     row.position = rng() % 100000;
@@ -379,6 +383,13 @@ TEST(Sample, TiesAtACutGoToTheLowerIds) {
     EXPECT_LT(*std::max_element(k.token.begin(), k.token.end()), 3) << vocab;
     EXPECT_LT(*std::max_element(p.token.begin(), p.token.end()), 3) << vocab;
   }
+}
+
+TEST(Sample, BothZerosTie) {
+  Batch b(4);
+  b.Add({-0.0f, 0.0f, -0.0f, 0.0f}).num_top_logprobs = 4;
+  b.Run();
+  EXPECT_EQ(std::vector<int32_t>(b.top_ids.begin(), b.top_ids.begin() + 4), (std::vector<int32_t>{0, 1, 2, 3}));
 }
 
 TEST(Sample, ExtremeTemperatures) {
