@@ -143,13 +143,16 @@ TEST(Encode, MegabytesOfAnything) {
   document["normalizer"] = {{"type", "NFC"}};
   AddToken(document, "<|special|>", 300, true);
   const auto tokenizer = MustParse(document);
-  for (const std::string unit :
-       {"a", " ", "\n", "7", "!", "\u0301", "\u0301\u0316", "中", "😀", "a ", " a", "'s", "<|specia", "\xC2\xA0"}) {
+  const auto round_trip = [&](const std::string& unit, size_t size) {
     std::string text;
-    while (text.size() < (size_t{1} << 20)) text += unit;
+    while (text.size() < size) text += unit;
     const auto ids = tokenizer->Encode(text, false);
     ASSERT_TRUE(ids.ok()) << ids.status();
     EXPECT_EQ(tokenizer->Encode(tokenizer->Decode(*ids, false), false).value(), *ids);
+  };
+  for (const char* unit : {"a", " ", "\u0301\u0316"}) round_trip(unit, size_t{1} << 20);
+  for (const char* unit : {"\n", "7", "!", "\u0301", "中", "😀", "a ", " a", "'s", "<|specia", "\u00A0"}) {
+    round_trip(unit, size_t{1} << 16);
   }
 }
 
