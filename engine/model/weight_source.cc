@@ -93,10 +93,20 @@ const std::vector<uint16_t>& RandomSource::Quantiles(float mean, float deviation
   return table;
 }
 
+RandomSource::Buffer RandomSource::FreeBuffer(size_t size) {
+  Buffer* best = nullptr;  // the largest of the free ones
+  for (Buffer& buffer : buffers_) {
+    if (buffer.use_count() == 1 && (best == nullptr || buffer->size() > (*best)->size())) best = &buffer;
+  }
+  if (best == nullptr) best = &buffers_.emplace_back(std::make_shared<std::vector<uint16_t>>());
+  if ((*best)->size() < size) (*best)->resize(size);
+  return *best;
+}
+
 LoadedTensor RandomSource::Get(const TensorSpec& spec) {
   const std::vector<uint16_t>& table = Quantiles(spec.mean, spec.deviation);
   const auto count = static_cast<size_t>(spec.elements());
-  auto values = std::make_shared<std::vector<uint16_t>>((count + 3) / 4 * 4);
+  const Buffer values = FreeBuffer((count + 3) / 4 * 4);
   uint64_t counter = HashName(spec.name, seed_);
   for (size_t i = 0; i < count; i += 4) {
     const uint64_t bits = Mix(counter += 0x9E3779B97F4A7C15ull);

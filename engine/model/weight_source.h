@@ -41,9 +41,12 @@ class RandomSource : public WeightSource {
   LoadedTensor Get(const TensorSpec& spec) override;
 
  private:
+  using Buffer = std::shared_ptr<std::vector<uint16_t>>;
   const std::vector<uint16_t>& Quantiles(float mean, float deviation);
+  Buffer FreeBuffer(size_t size);
 
   uint64_t seed_;
+  std::vector<Buffer> buffers_;  // used again once their tensor is gone: fresh memory costs more than the numbers
   std::map<std::pair<float, float>, std::vector<uint16_t>> quantiles_;  // [65536] BF16, by (mean, deviation)
 };
 

@@ -117,6 +117,19 @@ TEST(RandomSource, HasTheTablesMomentsAndDependsOnSeedAndName) {
   EXPECT_NE(ToFloats(source.Get(spec).matrix), values);
 }
 
+TEST(RandomSource, TensorsInUseKeepTheirValues) {
+  TensorSpec a, b;
+  a.name = "a";
+  b.name = "b";
+  a.shape = b.shape = {50, 3};
+  RandomSource source(1);
+  const LoadedTensor first = source.Get(a);
+  const std::vector<float> before = ToFloats(first.matrix);
+  const LoadedTensor second = source.Get(b);
+  EXPECT_EQ(ToFloats(first.matrix), before);
+  EXPECT_NE(ToFloats(second.matrix), before);
+}
+
 TEST(ToFloats, WidensHalves) {
   const std::pair<uint16_t, float> halves[] = {{0x3C00, 1.0f},           {0xC000, -2.0f},    {0x0001, 5.9604645e-8f},
                                                {0x8001, -5.9604645e-8f}, {0x7BFF, 65504.0f}, {0x7C00, INFINITY},
