@@ -6,7 +6,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/result.h"
-#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/pack.h"
 
@@ -35,6 +34,7 @@ GemmEngine::GemmEngine(ThreadPool& pool, CpuIsa isa, DType compute)
       compute_(compute),
       stored_(compute == DType::kBF16 && isa >= CpuIsa::kAvx512Bf16 ? DType::kBF16 : DType::kF32),
       kernel_(ChooseKernel(isa, stored_)),
+      rows_(isa >= CpuIsa::kAvx512 ? kRowOpsAvx512 : kRowOpsAvx2),
       amx_(stored_ == DType::kBF16 && isa == CpuIsa::kAmx),
       scratch_(pool.size()) {
   pieces_.reserve(kMaxGroup);
@@ -95,6 +95,7 @@ GemmEngine::Piece GemmEngine::Cut(const GemmParams& product, int64_t items_wante
 
 void GemmEngine::RunGroup(std::span<const GemmParams> products) {
   for (; products.size() > kMaxGroup; products = products.subspan(kMaxGroup)) RunGroup(products.first(kMaxGroup));
+  if (products.empty()) return;
   pieces_.clear();
   int64_t items = 0;
   const int64_t wanted = pool_.size() == 1 ? 1 : CeilDiv(pool_.size() * kItemsPerThread, products.size());
@@ -160,8 +161,7 @@ void GemmEngine::SetRows(const GemmParams& product, int row, int worker, GemmTas
       std::memset(to + bytes, 0, task.a_row - bytes);
       continue;
     }
-    const auto* narrow = reinterpret_cast<const uint16_t*>(a + r * stride);
-    for (int32_t k = 0; k < cols; ++k) reinterpret_cast<float*>(to)[k] = Bf16ToFloat(narrow[k]);
+    rows_.widen(a + r * stride, RowType::kBF16, cols, reinterpret_cast<float*>(to));
   }
 }
 

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/gemm_kernels.h"
+#include "kernels/cpu/row_ops.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/ops.h"
 
@@ -67,6 +68,7 @@ class GemmEngine {
   const DType compute_;  // of A
   const DType stored_;   // of the panels: f32 where the processor has no bf16 product
   void (*const kernel_)(const GemmTask&);
+  const RowOps& rows_;
   const bool amx_;
   std::vector<Piece> pieces_;
   int64_t scratch_bytes_ = 0;                        // of one worker: a copied block of A

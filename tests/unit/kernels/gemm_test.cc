@@ -161,6 +161,7 @@ TEST_P(GemmTest, StridesThreadsAndGroupsDoNotMatter) {
     }
     parts.insert(parts.begin() + 2, GemmParams(all))->rows = 0;
     engine.RunGroup(parts);
+    engine.RunGroup({});
     if (threads > 1) {
       EXPECT_EQ(out, expected) << threads << " threads";
     }
