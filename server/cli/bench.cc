@@ -1,9 +1,207 @@
 #include "server/cli/bench.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/result.h"
+#include "kernels/cpu/ceilings.h"
+#include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/thread_pool.h"
+#include "server/app.h"
+#include "server/cli/bench_http.h"
+#include "server/cli/bench_report.h"
+#include "server/cli/bench_runs.h"
+#include "server/cli/bench_work.h"
+#include "server/cli/load_model.h"
+#include "server/cli/logging.h"
+#include "server/cli/progress_bar.h"
 
 namespace hysparse {
-absl::Status RunBench(const Config&) { return absl::UnimplementedError("x"); }
+namespace {
+
+// What is run: `sequences` prompts of `prompt` tokens, each answered with `output`. An output of 1 measures the
+// prefill.
+struct Workload {
+  const char* name;
+  int32_t sequences, prompt, output;
+};
+constexpr Workload kPrefill[] = {{"512", 1, 512, 1}, {"2048", 1, 2048, 1}};
+constexpr Workload kDecode[] = {
+    {"1 sequence, short", 1, 16, 128}, {"1 sequence, 2k context", 1, 2048, 64}, {"16 sequences, short", 16, 16, 64}};
+constexpr int32_t kBatch = 16;
+constexpr const Workload& kSingle = kDecode[0];
+
+struct Samples {
+  std::vector<double> seconds, inter_token, forward;
+};
+
+// Everything that the measurements share.
+struct Bench {
+  const ServedModel& model;
+  const TimedExecutor::Totals& totals;
+  uint16_t port;
+  DType dtype;
+
+  bool Fits(const Workload& w) const { return w.prompt + w.output <= model.max_model_len; }
+  absl::StatusOr<BenchRun> Run(const Workload& w) const {
+    return RunBatch(*model.engine, totals, model.spec.vocab, w.sequences, w.prompt, w.output);
+  }
+};
+
+struct Ceilings {
+  double read_bytes_s = 0;
+  DType gemm_dtype = DType::kF32;
+  std::vector<double> gemm_flop_s;  // per prefill workload
+};
+
+// oneDNN's rate over the projections of a prefill, weighted by their FLOPs.
+absl::StatusOr<double> GemmCeiling(cpu::ThreadPool& pool, DType dtype, const ModelSpec& spec, int32_t tokens) {
+  double flops = 0, seconds = 0;
+  for (const GemmWork& work : PrefillProjections(spec, tokens)) {
+    HYSPARSE_ASSIGN_OR_RETURN(const double rate,
+                              cpu::MeasureGemmRate(pool, dtype, static_cast<int>(work.rows), static_cast<int>(work.out),
+                                                   static_cast<int>(work.in)));
+    flops += work.flops();
+    seconds += work.flops() / rate;
+  }
+  return flops / seconds;
+}
+
+absl::StatusOr<Ceilings> MeasureCeilings(const Bench& bench, int threads) {
+  cpu::ThreadPool pool(threads > 0 ? threads : cpu::AvailableCores());
+  Ceilings ceilings;
+  ceilings.gemm_dtype = bench.dtype;
+  HYSPARSE_ASSIGN_OR_RETURN(ceilings.read_bytes_s, cpu::MeasureReadBandwidth(pool));
+  for (const Workload& workload : kPrefill) {
+    auto rate = GemmCeiling(pool, ceilings.gemm_dtype, bench.model.spec, workload.prompt);
+    if (absl::IsUnimplemented(rate.status())) {
+      ceilings.gemm_dtype = DType::kF32;
+      rate = GemmCeiling(pool, ceilings.gemm_dtype, bench.model.spec, workload.prompt);
+    }
+    if (!rate.ok()) return rate.status();
+    ceilings.gemm_flop_s.push_back(*rate);
+  }
+  return ceilings;
+}
+
+BenchFigure PrefillFigure(const Bench& bench, const Workload& w, const Samples& samples, double ceiling) {
+  const double seconds = Median(samples.seconds);
+  return {w.name, w.prompt / seconds, PrefillFlops(bench.model.spec, w.prompt) / seconds, ceiling};
+}
+
+// A step reads every weight once and each sequence's keys and values.
+BenchFigure DecodeFigure(const Bench& bench, const Workload& w, const Samples& samples, double ceiling) {
+  const double seconds = Median(samples.inter_token);
+  const int64_t kv = DecodeKvElements(bench.model.spec, w.prompt + w.output / 2) * w.sequences;
+  const double bytes =
+      static_cast<double>(DecodeParameters(bench.model.spec) + kv) * static_cast<double>(SizeOf(bench.dtype));
+  return {w.name, w.sequences / seconds, bytes / seconds, w.sequences == 1 ? ceiling : 0};
+}
+
+struct Measurements {
+  std::vector<Samples> prefill{std::size(kPrefill)}, decode{std::size(kDecode)};
+  std::vector<double> http_inter_token;
+};
+
+// One of each, so that a disturbance of the machine falls on all alike.
+absl::Status MeasureRound(const Bench& bench, bool keep, Measurements& out) {
+  const auto measure = [&](const Workload& w, Samples& samples) -> absl::Status {
+    if (!bench.Fits(w)) return absl::OkStatus();
+    HYSPARSE_ASSIGN_OR_RETURN(const BenchRun run, bench.Run(w));
+    if (!keep) return absl::OkStatus();
+    samples.seconds.push_back(run.first_token_s);
+    samples.inter_token.push_back(run.inter_token_s);
+    samples.forward.push_back(run.forward_per_step_s);
+    return absl::OkStatus();
+  };
+  for (size_t i = 0; i < std::size(kPrefill); ++i) HYSPARSE_RETURN_IF_ERROR(measure(kPrefill[i], out.prefill[i]));
+  for (size_t i = 0; i < std::size(kDecode); ++i) HYSPARSE_RETURN_IF_ERROR(measure(kDecode[i], out.decode[i]));
+  if (!bench.Fits(kSingle)) return absl::OkStatus();
+  const std::vector<int32_t> prompt = RandomPrompt(bench.model.spec.vocab, kSingle.prompt, 0);
+  HYSPARSE_ASSIGN_OR_RETURN(const double inter_token,
+                            HttpInterTokenSeconds(bench.port, bench.model.id(), prompt, kSingle.output));
+  if (keep) out.http_inter_token.push_back(inter_token);
+  return absl::OkStatus();
+}
+
+BenchReport MakeReport(const Bench& bench, const Ceilings& ceilings, const Measurements& m) {
+  BenchReport report;
+  report.model = bench.model.id();
+  report.dtype = bench.dtype;
+  report.read_bytes_s = ceilings.read_bytes_s;
+  report.gemm_flop_s = ceilings.gemm_flop_s.back();
+  report.gemm_dtype = ceilings.gemm_dtype;
+  for (size_t i = 0; i < std::size(kPrefill); ++i) {
+    if (m.prefill[i].seconds.empty()) continue;
+    report.prefill.push_back(PrefillFigure(bench, kPrefill[i], m.prefill[i], ceilings.gemm_flop_s[i]));
+  }
+  double single = 0;
+  for (size_t i = 0; i < std::size(kDecode); ++i) {
+    if (m.decode[i].inter_token.empty()) continue;
+    report.decode.push_back(DecodeFigure(bench, kDecode[i], m.decode[i], ceilings.read_bytes_s));
+    if (i == 0) single = report.decode.back().tokens_s;
+    if (kDecode[i].sequences == kBatch && single > 0) report.batch_gain = report.decode.back().tokens_s / single;
+  }
+  const double forward = Median(m.decode[0].forward);
+  report.engine_overhead_s = Median(m.decode[0].inter_token) - forward;
+  report.http_overhead_s = Median(m.http_inter_token) - forward;
+  return report;
+}
+
+}  // namespace
+
+absl::Status RunBench(const Config& config) {
+  SetUpLogging(config.log_level == "info" ? "warning" : config.log_level, config.log_format);
+  ServerOptions options;
+  options.port = 0;
+  options.log_requests = false;
+  App app(options);
+  HYSPARSE_RETURN_IF_ERROR(app.Listen());
+
+  auto totals = std::make_shared<TimedExecutor::Totals>();
+  LoadHooks hooks;
+  hooks.observer = app.observer();
+  hooks.wrap_executor = [&](std::unique_ptr<Executor> inner) {
+    return std::make_unique<TimedExecutor>(std::move(inner), totals);
+  };
+  LoadedModel loaded;
+  {
+    ProgressBar bar("loading " + config.model);
+    hooks.progress = [&](double fraction) { bar.Show(fraction); };
+    HYSPARSE_ASSIGN_OR_RETURN(loaded, LoadModel(config, hooks));
+  }
+  const DType dtype = loaded.dtype;
+  if (loaded.model->max_model_len < kSingle.prompt + kSingle.output) {
+    return absl::InvalidArgumentError(absl::StrCat("bench needs sequences of ", kSingle.prompt + kSingle.output,
+                                                   " tokens; the limit here is ", loaded.model->max_model_len));
+  }
+  app.AttachModel(std::move(loaded.model));
+  const auto model = app.model();
+  const Bench bench{.model = *model, .totals = *totals, .port = app.port(), .dtype = dtype};
+
+  Measurements measurements;
+  Ceilings ceilings;
+  {
+    ProgressBar bar("measuring");
+    HYSPARSE_RETURN_IF_ERROR(MeasureRound(bench, /*keep=*/false, measurements));
+    HYSPARSE_ASSIGN_OR_RETURN(ceilings, MeasureCeilings(bench, config.engine.threads));
+    for (int run = 0; run < config.bench_runs; ++run) {
+      bar.Show(static_cast<double>(run) / config.bench_runs);
+      HYSPARSE_RETURN_IF_ERROR(MeasureRound(bench, /*keep=*/true, measurements));
+    }
+  }
+  BenchReport report = MakeReport(bench, ceilings, measurements);
+  report.runs = config.bench_runs;
+  report.startup_s = loaded.seconds;
+  report.device = loaded.device;
+  const std::string text = config.json ? BenchAsJson(report) : BenchAsText(report);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  return absl::OkStatus();
+}
+
 }  // namespace hysparse

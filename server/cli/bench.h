@@ -1,5 +1,5 @@
-// `hysparse bench`: prefill and decode speed of a model on this machine, as fractions of the ceilings that are measured in
-// the same run. Main thread.
+// `hysparse bench`: prefill and decode speed of a model on this machine, as fractions of the ceilings that are measured
+// in the same run. Main thread.
 #pragma once
 
 #include "absl/status/status.h"

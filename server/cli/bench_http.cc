@@ -17,8 +17,8 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 
 std::string Request(const std::string& model, const std::vector<int32_t>& prompt, int32_t output) {
-  const nlohmann::json body = {{"model", model},     {"prompt", prompt},   {"max_tokens", output},
-                               {"temperature", 0},   {"stream", true},     {"ignore_eos", true}};
+  const nlohmann::json body = {{"model", model},   {"prompt", prompt}, {"max_tokens", output},
+                               {"temperature", 0}, {"stream", true},   {"ignore_eos", true}};
   const std::string text = body.dump();
   return absl::StrCat("POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n",
                       "Content-Type: application/json\r\nContent-Length: ", text.size(), "\r\n\r\n", text);
@@ -32,8 +32,8 @@ size_t CountEvents(const std::string& text) {
 
 }  // namespace
 
-absl::StatusOr<double> HttpInterTokenSeconds(uint16_t port, const std::string& model, const std::vector<int32_t>& prompt,
-                                             int32_t output) {
+absl::StatusOr<double> HttpInterTokenSeconds(uint16_t port, const std::string& model,
+                                             const std::vector<int32_t>& prompt, int32_t output) {
   boost::system::error_code error;
   asio::io_context io;
   tcp::socket socket(io);

@@ -1,5 +1,5 @@
-// The front end's cost: the same decode as a client of the HTTP server sees it, over loopback. The calling thread is the
-// client.
+// The front end's cost: the same decode as a client of the HTTP server sees it, over loopback. The calling thread is
+// the client.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 namespace hysparse {
 
 // Streams one completion of `output` tokens from 127.0.0.1:`port` and returns the seconds between two tokens.
-absl::StatusOr<double> HttpInterTokenSeconds(uint16_t port, const std::string& model, const std::vector<int32_t>& prompt,
-                                             int32_t output);
+absl::StatusOr<double> HttpInterTokenSeconds(uint16_t port, const std::string& model,
+                                             const std::vector<int32_t>& prompt, int32_t output);
 
 }  // namespace hysparse

@@ -12,7 +12,9 @@
 namespace hysparse {
 namespace {
 
-double Between(Clock::time_point from, Clock::time_point to) { return std::chrono::duration<double>(to - from).count(); }
+double Between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
 
 // When each token of each sequence came, and how much forward time had passed by then. Written on the engine's thread.
 class Stamps {

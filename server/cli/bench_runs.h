@@ -32,10 +32,10 @@ class TimedExecutor : public Executor {
 };
 
 struct BenchRun {
-  double first_token_s = 0;      // from Submit to the last sequence's first token
-  double decode_tokens_s = 0;    // tokens a second while every sequence decodes
-  double inter_token_s = 0;      // of one sequence in that time
-  double forward_per_step_s = 0; // of it, in forward passes
+  double first_token_s = 0;       // from Submit to the last sequence's first token
+  double decode_tokens_s = 0;     // tokens a second while every sequence decodes
+  double inter_token_s = 0;       // of one sequence in that time
+  double forward_per_step_s = 0;  // of it, in forward passes
 };
 
 // `sequences` prompts of `prompt` random tokens, each answered with `output` >= 1 tokens, all at once.

@@ -65,7 +65,8 @@ std::vector<GemmWork> PrefillProjections(const ModelSpec& spec, int64_t tokens) 
     }
   }
   std::vector<GemmWork> work;
-  for (const auto& [shape, count] : counts) work.push_back({std::get<0>(shape), std::get<1>(shape), std::get<2>(shape), count});
+  for (const auto& [shape, count] : counts)
+    work.push_back({std::get<0>(shape), std::get<1>(shape), std::get<2>(shape), count});
   return work;
 }
 

@@ -12,7 +12,9 @@ namespace hysparse {
 // `count` products of [rows, in] by [in, out].
 struct GemmWork {
   int64_t rows = 0, in = 0, out = 0, count = 0;
-  double flops() const { return 2.0 * static_cast<double>(rows) * static_cast<double>(in) * static_cast<double>(out * count); }
+  double flops() const {
+    return 2.0 * static_cast<double>(rows) * static_cast<double>(in) * static_cast<double>(out * count);
+  }
 };
 
 // The projections of a prefill of `tokens` tokens (of MoE layers the experts that are active, shared evenly), one entry

@@ -237,6 +237,7 @@ absl::StatusOr<ReadConfigResult> ReadConfig(const std::vector<std::string>& argu
     return Wrong(
         absl::StrCat("which model? hysparse ", info->name, " MODEL, a folder or the name of a prepared model"));
   }
+  config.server.log_json = config.log_format == "json";
   HYSPARSE_RETURN_IF_ERROR(CheckCombinations(config));
   return result;
 }

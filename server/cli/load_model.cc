@@ -88,6 +88,13 @@ int64_t WeightBytes(const LocalRank& rank) {
          int64_t{rank.spec.vocab} * rank.spec.hidden * static_cast<int64_t>(SizeOf(rank.weights.embedding_dtype));
 }
 
+// ", global 7,178 pages of 64 tokens (9.9 GiB)"; nothing for a class without layers.
+std::string ClassText(const char* name, const KvClassLayout& kv_class, int64_t pages) {
+  if (kv_class.layers == 0) return "";
+  return absl::StrCat(", ", name, " ", GroupDigits(pages), " pages of ", kv_class.page_tokens, " tokens (",
+                      FormatSize(pages * kv_class.page_bytes()), ")");
+}
+
 void Summarise(const LocalRank& rank, const ServedModel& model, const KvLayout& layout, const Arena& arena,
                const EngineConfig& engine, LoadedModel& out) {
   const int64_t global = arena.global_pages * layout.global.page_bytes();
@@ -101,10 +108,8 @@ void Summarise(const LocalRank& rank, const ServedModel& model, const KvLayout& 
                    HeadsAndSizes(rank.spec), ", vocabulary ", GroupDigits(rank.spec.vocab)),
       absl::StrCat("device ", rank.backend->Describe(), "; ", Name(layout.dtype), "; ",
                    GroupDigits(rank.weights.parameters), " parameters in ", FormatSize(WeightBytes(rank))),
-      absl::StrCat("KV arena ", FormatSize(global + window), ": global ", GroupDigits(arena.global_pages), " pages of ",
-                   layout.global.page_tokens, " tokens (", FormatSize(global), "), window ",
-                   GroupDigits(arena.window_pages), " pages of ", layout.window.page_tokens, " (", FormatSize(window),
-                   ")"),
+      absl::StrCat("KV arena ", FormatSize(global + window), ClassText("global", layout.global, arena.global_pages),
+                   ClassText("window", layout.window, arena.window_pages)),
       KvCacheLine(rank.spec, element, global + window, tokens, model.max_model_len),
       absl::StrCat("steps of up to ", GroupDigits(engine.max_num_seqs), " sequences and ",
                    GroupDigits(engine.max_num_batched_tokens), " tokens; longest sequence ",
@@ -154,6 +159,7 @@ absl::Status StartEngine(const Config& config, const LoadHooks& hooks, int64_t a
   options.global_page_tokens = layout.global.page_tokens;
   options.window_page_tokens = layout.window.page_tokens;
   out.parameters = rank->weights.parameters;
+  out.device = rank->backend->Describe();
   Summarise(*rank, model, layout, arena, engine, out);
   std::unique_ptr<Executor> executor = std::move(rank);
   if (hooks.wrap_executor) executor = hooks.wrap_executor(std::move(executor));

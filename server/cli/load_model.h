@@ -26,6 +26,7 @@ struct LoadedModel {
   std::unique_ptr<ServedModel> model;  // its engine is started
   DType dtype = DType::kF32;           // of compute and KV cache
   int64_t parameters = 0;
+  std::string device;  // what the backend says of itself
   double seconds = 0;
   std::vector<std::string> summary;   // the start-up summary, line by line
   std::vector<std::string> warnings;  // one line each
