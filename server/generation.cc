@@ -158,7 +158,7 @@ absl::StatusOr<std::vector<int32_t>> EncodePrompt(const ServedModel& model, cons
 absl::StatusOr<Generation> Prepare(const ServedModel& model, const GenerationSpec& spec, const std::string& id) {
   Generation generation;
   generation.stop = spec.stop;
-  generation.want_logprobs = spec.logprobs;
+  generation.want_logprobs = spec.logprobs || spec.best_of > spec.n;  // best_of chooses by them
   generation.choices_per_prompt = spec.best_of;
   SamplingParams sampling = spec.sampling;
   sampling.seed = spec.seed.value_or(RandomSeed());
@@ -185,7 +185,7 @@ absl::StatusOr<Generation> Prepare(const ServedModel& model, const GenerationSpe
     request.ignore_eos = spec.ignore_eos;
     request.stop_token_ids = spec.stop_token_ids;
     request.sampling = sampling;
-    request.logprobs = spec.logprobs || spec.best_of > spec.n;
+    request.logprobs = generation.want_logprobs;
     request.top_logprobs = spec.logprobs ? spec.top_logprobs : 0;
     request.prompt_logprobs = spec.echo && (spec.logprobs || request.max_tokens == 0);
     request.priority = spec.priority;

@@ -66,14 +66,16 @@ void HttpExchange::OnDisconnect(std::function<void()> cancel) {
   cancel();
 }
 
-void HttpExchange::Disconnect() {
+bool HttpExchange::Disconnect() {
   std::function<void()> cancel;
   {
     std::lock_guard lock(mutex_);
     disconnected_ = true;
     cancel.swap(cancel_);
   }
-  if (cancel) cancel();
+  if (!cancel) return false;
+  cancel();
+  return true;
 }
 
 }  // namespace hysparse

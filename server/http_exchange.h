@@ -72,7 +72,7 @@ class HttpExchange {
   // Runs `cancel` once when the client leaves (or stalls) before the answer is complete; at once if it already has.
   void OnDisconnect(std::function<void()> cancel);
   bool disconnected() const { return disconnected_; }
-  void Disconnect();  // the connection's side
+  bool Disconnect();  // the connection's side; true when there was something to cancel
 
  private:
   enum class Answer : uint8_t { kNone, kStreaming, kComplete };

@@ -103,7 +103,8 @@ void HttpSession::OnPeerFinished() {
   peer_finished_ = true;
   keep_alive_ = false;
   if (phase_ != Phase::kAnswering) return Close();
-  if (const auto exchange = exchange_.lock()) exchange->Disconnect();
+  const auto exchange = exchange_.lock();
+  if (exchange != nullptr && exchange->Disconnect()) Close();
 }
 
 void HttpSession::Advance() {
@@ -312,7 +313,6 @@ void HttpSession::Flush() {
     return;
   }
   writing_.swap(pending_);
-  written_ = 0;
   OnWritten({}, 0);
 }
 
@@ -323,6 +323,7 @@ void HttpSession::OnWritten(const error_code& ec, size_t bytes) {
   if (written_ == writing_.size()) {
     write_deadline_.cancel();
     writing_.clear();
+    written_ = 0;
     return Flush();
   }
   write_deadline_.expires_after(options_.write_timeout);
