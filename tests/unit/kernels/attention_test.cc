@@ -153,5 +153,18 @@ INSTANTIATE_TEST_SUITE_P(All, AttentionTest,
                            return LevelName(std::get<0>(info.param)) + "_" + Name(std::get<1>(info.param));
                          });
 
+// The portable kernels are slow: a few small shapes.
+class PortableAttentionTest : public AttentionTest {};
+
+TEST_P(PortableAttentionTest, SmallShapes) {
+  Check({.heads = 3, .groups = 1, .block = 16, .window = 16}, 66, 5);
+  Check({.heads = 2, .groups = 2, .qk_dim = 24, .v_dim = 17, .page = 8, .block = 8, .window = 64}, 130, 43);
+  Check({.heads = 1, .groups = 1, .qk_dim = 4, .v_dim = 4, .top = 2}, 600, 599);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PortableAttentionTest,
+                         testing::Combine(testing::Values(Level()), testing::Values(DType::kF32, DType::kBF16)),
+                         [](const auto& info) { return Name(std::get<1>(info.param)); });
+
 }  // namespace
 }  // namespace hysparse::cpu

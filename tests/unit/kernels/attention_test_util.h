@@ -25,7 +25,7 @@ namespace hysparse::cpu {
 using Level = std::optional<CpuIsa>;
 
 inline std::vector<Level> AllLevels() {
-  std::vector<Level> levels = {std::nullopt};
+  std::vector<Level> levels;
   for (CpuIsa isa : AvailableIsas()) levels.emplace_back(isa);
   return levels;
 }
