@@ -39,6 +39,22 @@ def need(metadata, key, kind):
     return value
 
 
+def need_strings(metadata, key):
+    values = need(metadata, key, list)
+    if not all(isinstance(value, str) for value in values):
+        raise GgufError(f"metadata key {key} holds something that is not a string")
+    return values
+
+
+def special_ids(metadata):
+    """{bos, eos, padding, unknown: id}, each a token that exists."""
+    ids = {name: need(metadata, f"tokenizer.ggml.{name}_token_id", int) for name in ("bos", "eos", "padding", "unknown")}
+    for name, token in ids.items():
+        if not 0 <= token < len(need_strings(metadata, "tokenizer.ggml.tokens")):
+            raise GgufError(f"the {name} token {token} is not in the vocabulary")
+    return ids
+
+
 def dimensions(metadata):
     """config.json's sizes, from the metadata; the architecture must be llama with full rotary heads."""
     if need(metadata, "general.architecture", str) != "llama":
@@ -61,7 +77,7 @@ def dimensions(metadata):
 
 
 def config(metadata):
-    ids = {name: need(metadata, f"tokenizer.ggml.{name}_token_id", int) for name in ("bos", "eos", "padding")}
+    ids = special_ids(metadata)
     special = {"bos_token_id": ids["bos"], "eos_token_id": ids["eos"], "pad_token_id": ids["padding"]}
     model = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **dimensions(metadata), **special,
              "attention_bias": False, "attention_dropout": 0.0, "hidden_act": "silu", "mlp_bias": False,
@@ -156,7 +172,9 @@ def tokenizer(metadata):
     """(tokenizer.json, tokenizer_config.json): GPT-2's byte-level BPE that splits digits first ("smollm")."""
     if (need(metadata, "tokenizer.ggml.model", str), need(metadata, "tokenizer.ggml.pre", str)) != ("gpt2", "smollm"):
         raise GgufError(f"tokenizer {metadata['tokenizer.ggml.model']}/{metadata['tokenizer.ggml.pre']} is not gpt2/smollm")
-    tokens, types = need(metadata, "tokenizer.ggml.tokens", list), need(metadata, "tokenizer.ggml.token_type", list)
+    tokens, types = need_strings(metadata, "tokenizer.ggml.tokens"), need(metadata, "tokenizer.ggml.token_type", list)
+    if len(types) != len(tokens):
+        raise GgufError(f"{len(tokens)} tokens have {len(types)} types")
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     added = {i: {"content": tokens[i], **plain} for i, kind in enumerate(types) if kind == CONTROL_TOKEN}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -170,9 +188,9 @@ def tokenizer(metadata):
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
                   "vocab": {token: i for i, token in enumerate(tokens)},
-                  "merges": need(metadata, "tokenizer.ggml.merges", list)},
+                  "merges": need_strings(metadata, "tokenizer.ggml.merges")},
     }
-    token_of = {name: tokens[metadata[f"tokenizer.ggml.{name}_token_id"]] for name in ("bos", "eos", "padding", "unknown")}
+    token_of = {name: tokens[token] for name, token in special_ids(metadata).items()}
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast", "added_tokens_decoder": {str(i): token for i, token in added.items()},
         "bos_token": token_of["bos"], "eos_token": token_of["eos"], "pad_token": token_of["padding"],
