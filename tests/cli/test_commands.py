@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import socket
-import struct
 import threading
 import time
 import urllib.error
@@ -140,13 +139,8 @@ def truncate(path, size):
     path.write_bytes(path.read_bytes()[:size])
 
 
-def drop_tensor(path, name):
-    raw = path.read_bytes()
-    (size,) = struct.unpack_from("<Q", raw)
-    header = json.loads(raw[8 : 8 + size])
-    del header[name]
-    head = json.dumps(header).encode().ljust(size)
-    path.write_bytes(struct.pack("<Q", size) + head + raw[8 + size :])
+def rename_tensor(path, name, other):
+    path.write_bytes(path.read_bytes().replace(f'"{name}"'.encode(), f'"{other}"'.encode()))
 
 
 BROKEN = {
@@ -157,7 +151,7 @@ BROKEN = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), ["safetensors"]),
     "truncated weights": (lambda f: truncate(f / "model.safetensors", 5000), ["model.safetensors"]),
     "huge header": (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 64), ["model.safetensors"]),
-    "missing tensor": (lambda f: drop_tensor(f / "model.safetensors", "model.norm.weight"), ["model.norm.weight"]),
+    "missing tensor": (lambda f: rename_tensor(f / "model.safetensors", "model.norm.weight", "model.form.weight"), ["model.norm.weight"]),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), ["tokenizer.json"]),
     "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), ["tokenizer.json"]),
     "broken template": (lambda f: (f / "chat_template.jinja").write_text("{% for %}"), ["chat_template.jinja"]),
