@@ -1,24 +1,28 @@
 import sys
 
 import grpc
-import openai
 import pytest
 from grpc_tools import protoc
 
-from server_process import KEY, ROOT, Server
+from server_process import MODEL, ROOT, Server
 
 
 @pytest.fixture(scope="session")
 def server():
-    """SmolLM2 behind the real binary, shared by the suite."""
-    with Server("smollm2-135m", "--kv-cache-memory", "1GiB", "--max-num-seqs", "32") as running:
+    """The model behind the real binary, shared by the suite; short steps, so that prompts can be left in the middle."""
+    with Server(MODEL, "--kv-cache-memory", "1GiB", "--max-num-seqs", "32", "--max-num-batched-tokens", "256") as running:
         yield running
         assert running.process.poll() is None, running.log  # it lived through everything
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client(server):
-    return openai.OpenAI(base_url=server.base_url, api_key=KEY, max_retries=0)
+    return server.client()
+
+
+@pytest.fixture(scope="session")
+def model(client):
+    return client.models.list().data[0].id
 
 
 @pytest.fixture(scope="session")

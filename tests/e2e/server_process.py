@@ -1,4 +1,8 @@
-"""The real binary as a child process: started on free ports, ready when /readyz says so."""
+"""The real binary as a child process: started on free ports, ready when /readyz says so.
+
+HYSPARSE_BIN    the binary; default: bin/hysparse of HYSPARSE_BUILD, else of build/release
+HYSPARSE_MODEL  a model folder or the name of a prepared one; default: smollm2-135m
+"""
 
 import os
 import pathlib
@@ -10,21 +14,26 @@ import time
 import urllib.error
 import urllib.request
 
+import openai
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("HYSPARSE_BUILD", ROOT / "build" / "release"))
+BINARY = os.environ.get("HYSPARSE_BIN", str(BUILD / "bin" / "hysparse"))
+MODEL = os.environ.get("HYSPARSE_MODEL", "smollm2-135m")
 KEY = "a-key-for-tests"
 
 
 class Server:
     """`hysparse serve MODEL …`; a context manager. `http` and `grpc` are HOST:PORT, `log` is what it wrote to stderr."""
 
-    def __init__(self, model, *flags):
+    def __init__(self, model, *flags, wait=True):
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
-        command = [BUILD / "bin" / "hysparse", "serve", model, "--port", "0", "--grpc-port", "0", "--api-key", KEY, *flags]
+        command = [BINARY, "serve", model, "--port", "0", "--grpc-port", "0", "--api-key", KEY, *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True)
         self.http, self.grpc = self._address("http"), self._address("grpc")
         self.base_url = f"http://{self.http}/v1"
-        self._wait_ready()
+        if wait:
+            self.wait_ready()
 
     def __enter__(self):
         return self
@@ -42,13 +51,24 @@ class Server:
         assert found, f"unexpected line {line!r}\n{self.log}"
         return found[1]
 
-    def _wait_ready(self, seconds=60):
+    def wait_ready(self, seconds=60):
         for _ in range(seconds * 20):
             assert self.process.poll() is None, self.log
             if self.get("/readyz")[0] == 200:
                 return
             time.sleep(0.05)
         raise AssertionError(f"not ready after {seconds} s\n{self.log}")
+
+    @property
+    def port(self):
+        return int(self.http.rsplit(":", 1)[1])
+
+    def client(self, key=KEY):
+        """The official client; no retries, so that every error shows."""
+        return openai.OpenAI(base_url=self.base_url, api_key=key, max_retries=0, timeout=120)
+
+    def status(self, path, key=KEY):
+        return self.get(path, key)[0]
 
     def get(self, path, key=KEY):
         """(status, body) of a GET."""
