@@ -110,7 +110,8 @@ CONVERSATIONS = {
 }
 
 
-def main():
+def goldens():
+    """The text of goldens.json."""
     conversations, rendered = {}, {}
     for name, (messages, tools, kwargs, prompt) in CONVERSATIONS.items():
         conversations[name] = dict(messages=messages, tools=tools, kwargs=kwargs, add_generation_prompt=prompt)
@@ -122,12 +123,11 @@ def main():
             if isinstance(result, dict) and not result.pop("raised"):
                 result = {"error": None}  # Python's own words: only that it fails is compared
             results[name] = result
-    failed = sum(isinstance(r, dict) for results in rendered.values() for r in results.values())
-    goldens = dict(jinja2=jinja2.__version__, tokens=TOKENS, conversations=conversations, rendered=rendered)
-    text = json.dumps(goldens, ensure_ascii=False, indent=1)
-    (HERE / "goldens.json").write_text(text + "\n")
-    print(f"{len(rendered)} templates × {len(CONVERSATIONS)} conversations, {failed} errors, {len(text)} bytes")
+    result = dict(jinja2=jinja2.__version__, tokens=TOKENS, conversations=conversations, rendered=rendered)
+    return json.dumps(result, ensure_ascii=False, indent=1) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    text = goldens()
+    (HERE / "goldens.json").write_text(text)
+    print(f"{len(json.loads(text)['rendered'])} templates × {len(CONVERSATIONS)} conversations, {len(text)} bytes")

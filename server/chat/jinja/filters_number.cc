@@ -163,7 +163,7 @@ Result Round(Evaluator&, Args& args) {
   const double scale = std::pow(10.0, static_cast<double>(digits));
   const double scaled = value.real() * scale;
   if (!std::isfinite(scaled)) return Error("cannot convert float to integer");
-  return Value::OfFloat((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / scale, value.trusted());
+  return Value::OfFloat(((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) / scale, value.trusted());
 }
 
 }  // namespace

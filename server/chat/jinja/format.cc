@@ -144,7 +144,7 @@ class PercentFormatter {
 
  private:
   bool Mapping() const {  // what Python lets pass unused: it can be subscripted and is neither tuple nor string
-    return args_.as<Dict>() != nullptr || (args_.as<List>() != nullptr && tuple_ == nullptr) ||
+    return args_.undefined() || args_.as<Dict>() != nullptr || (args_.as<List>() != nullptr && tuple_ == nullptr) ||
            args_.as<Range>() != nullptr;
   }
   absl::StatusOr<Value> NextArgument() {

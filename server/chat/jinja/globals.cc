@@ -1,5 +1,7 @@
 // The functions a template finds: range, namespace, dict, raise_exception, strftime_now, joiner.
+#include <algorithm>
 #include <ctime>
+#include <iterator>
 
 #include "engine/base/result.h"
 #include "server/chat/jinja/cat.h"
@@ -11,6 +13,7 @@ namespace hysparse::jinja {
 namespace {
 
 constexpr int64_t kMaxRange = 100'000;  // as Jinja's sandbox
+constexpr Int kLimit = Int{1} << 62;    // of a range's bounds
 
 absl::StatusOr<Value> MakeRange(Evaluator& evaluator, Args& args) {
   if (!args.named.empty()) return Error("range() takes no keyword arguments");
@@ -26,15 +29,14 @@ absl::StatusOr<Value> MakeRange(Evaluator& evaluator, Args& args) {
     trusted = trusted && value.trusted();
   }
   const auto [start, stop, step] = bounds;
-  constexpr Int kLimit = Int{1} << 62;
-  for (const Int bound : bounds) {
-    if (bound > kLimit || bound < -kLimit) return Error("range bounds are too large");
-  }
   if (step == 0) return Error("range() arg 3 must not be zero");
   const Int count = step > 0 ? (stop > start ? (stop - start - 1) / step + 1 : 0)
                              : (start > stop ? (start - stop - 1) / -step + 1 : 0);
+  const bool clipped =
+      std::any_of(std::begin(bounds), std::end(bounds), [](Int b) { return b > kLimit || b < -kLimit; });
+  if (count > 1 && clipped) return Error("range bounds are too large");
   if (count > kMaxRange) return Error("Range too big. The sandbox blocks ranges larger than MAX_RANGE (100000).");
-  auto narrow = [](Int value) { return static_cast<int64_t>(value); };
+  auto narrow = [](Int value) { return static_cast<int64_t>(std::clamp(value, -kLimit, kLimit)); };
   HYSPARSE_ASSIGN_OR_RETURN(Range * range,
                             evaluator.heap().New<Range>(0, narrow(start), narrow(stop), narrow(step), narrow(count)));
   range->trusted = trusted;

@@ -27,7 +27,11 @@ absl::StatusOr<Loop::Draw> Evaluator::DrawFrom(const Stmt& stmt, const Value& it
       if (!item.has_value()) return item;
       HYSPARSE_RETURN_IF_ERROR(Assign(*stmt.target, *item, inner));
       HYSPARSE_ASSIGN_OR_RETURN(const Value verdict, Eval(*stmt.test, inner));
-      if (Truthy(verdict)) return item;
+      if (!Truthy(verdict)) continue;
+      if (stmt.target->kind != Expr::Kind::kTuple) return item;
+      // Python's loop sees what was unpacked for the condition, packed again: a tuple whatever it was.
+      HYSPARSE_ASSIGN_OR_RETURN(Value packed, ListExpr(*stmt.target, inner));
+      return std::optional<Value>(std::move(packed));
     }
   });
 }
@@ -41,7 +45,7 @@ absl::StatusOr<Evaluator::Flow> Evaluator::RunLoop(const Stmt& stmt, const Value
   if (stmt.test == nullptr) loop->fixed_length = LengthOf(items);
   HYSPARSE_ASSIGN_OR_RETURN(loop->draw, DrawFrom(stmt, items, scope));
   Scope* inner = nullptr;
-  bool broken = false;
+  bool broken = false, completed = false;
   while (!broken) {
     HYSPARSE_ASSIGN_OR_RETURN(const bool more, Advance(loop));
     if (!more) break;
@@ -54,13 +58,13 @@ absl::StatusOr<Evaluator::Flow> Evaluator::RunLoop(const Stmt& stmt, const Value
     HYSPARSE_RETURN_IF_ERROR(Assign(*stmt.target, loop->current, inner));
     HYSPARSE_ASSIGN_OR_RETURN(const Flow flow, Execute(stmt.body, inner, out));
     broken = flow == Flow::kBreak;
+    completed = completed || flow == Flow::kOn;
   }
-  const bool visited = loop->index0 >= 0;
   loop->draw = nullptr;  // whoever kept the loop finds it finished, not its scopes
   loop->scope = nullptr;
   loop->ahead.clear();
   loop->next_ahead = 0;
-  if (visited) return Flow::kOn;
+  if (completed) return Flow::kOn;  // Jinja runs `else` unless some turn came to its end
   HYSPARSE_ASSIGN_OR_RETURN(Scope * otherwise, NewScope(scope));
   return Execute(stmt.otherwise, otherwise, out);
 }

@@ -226,7 +226,7 @@ absl::StatusOr<std::string> HashKey(Heap& heap, const Value& key, int depth) {
       return Cat("#", PrintInt(key.integer()));
     case Kind::kFloat: {
       const double d = key.real();
-      if (std::abs(d) < 1e18 && d == std::floor(d)) return Cat("#", static_cast<int64_t>(d));
+      if (std::abs(d) < 1e38 && d == std::floor(d)) return Cat("#", PrintInt(static_cast<Int>(d)));
       return Cat("f", PrintFloat(d));
     }
     case Kind::kString:

@@ -115,6 +115,7 @@ absl::StatusOr<Evaluator::Flow> Evaluator::Capture(const Stmt& stmt, Scope* scop
     HYSPARSE_ASSIGN_OR_RETURN(value, FilterChain(*stmt.value, std::move(value), inner));
   }
   if (stmt.kind == Stmt::Kind::kFilter) {
+    if (!value.string()) return Error(Cat("a filter block must yield str, not ", TypeName(value)));
     HYSPARSE_RETURN_IF_ERROR(Print(value, out));
   } else {
     HYSPARSE_RETURN_IF_ERROR(Assign(*stmt.target, value, scope));

@@ -96,8 +96,9 @@ Result Compare(Evaluator& evaluator, Args& args) {
 }
 
 template <Builtin (*kFind)(std::string_view)>
-Result Known(Evaluator&, Args& args) {
+Result Known(Evaluator& evaluator, Args& args) {
   HYSPARSE_ASSIGN_OR_RETURN(const auto bound, Bind("test", args, {"value"}, 1));
+  HYSPARSE_RETURN_IF_ERROR(HashKey(evaluator.heap(), bound[0]).status());
   return Value::OfBool(bound[0].string() && kFind(bound[0].str()) != nullptr);
 }
 
