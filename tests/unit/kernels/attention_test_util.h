@@ -231,7 +231,8 @@ class Runner {
     limits.max_v_dim = shape_.v_dim;
     limits.min_block = shape_.block;
     // Other ops' leftovers are NaN too.
-    workspace_.assign(AttentionWorkspaceBytes(pool_.size(), limits), std::byte{0xff});
+    workspace_.resize(std::max(workspace_.size(), AttentionWorkspaceBytes(pool_.size(), limits)));
+    std::memset(workspace_.data(), 0xff, workspace_.size());
     const OpContext ctx{nullptr, workspace_.data(), workspace_.size()};
 
     const size_t rows = position.size() * static_cast<size_t>(shape_.heads * shape_.v_dim);
