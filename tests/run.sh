@@ -34,7 +34,7 @@ virtual_environment() {
 
 build() {
   local preset=$1; shift
-  cmake --preset "$preset" >"$results/$preset.configure.log" 2>&1 || { tail -30 "$results/$preset.configure.log"; return 1; }
+  cmake --preset "$preset" -DHYSPARSE_TESTS=ON >"$results/$preset.configure.log" 2>&1 || { tail -30 "$results/$preset.configure.log"; return 1; }
   cmake --build --preset "$preset" "$@" >"$results/$preset.build.log" 2>&1 || { grep -E 'error|FAILED' -A5 "$results/$preset.build.log" | tail -60; return 1; }
 }
 

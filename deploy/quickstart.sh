@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# From a bare Debian 12 machine to a served model: installs what is needed, builds, fetches SmolLM2-135M-Instruct, serves
+# it on :8000 and says what to try. A second run skips what is done.
+#
+#   deploy/quickstart.sh [PORT] [flags of `hysparse serve`]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+model=smollm2-135m
+port=8000
+if [[ ${1:-} =~ ^[0-9]+$ ]]; then port=$1; shift; fi
+
+step() { printf '\n== %s\n' "$1" >&2; }
+port_is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
+
+# Said now rather than after a build.
+if port_is_taken; then
+  echo "deploy/quickstart.sh: port $port is in use; name another: deploy/quickstart.sh 8001" >&2
+  exit 1
+fi
+
+step "packages"
+deploy/install-deps.sh >&2
+
+step "build (the first one takes some minutes)"
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+cmake --preset release >/dev/null
+cmake --build --preset release --target hysparse >&2
+
+step "model"
+models/get.sh "$model" >/dev/null
+
+cat >&2 <<END
+
+== serving $model on http://localhost:$port (Ctrl-C stops it); from another terminal, try:
+
+curl -s localhost:$port/v1/chat/completions -H 'content-type: application/json' \\
+  -d '{"model": "$model", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 80}'
+
+pip install openai && python3 - <<'PYTHON'
+from openai import OpenAI
+client = OpenAI(base_url="http://localhost:$port/v1", api_key="unused")
+for chunk in client.chat.completions.create(model="$model", stream=True,
+        messages=[{"role": "user", "content": "Name three rivers of Europe."}]):
+    print(chunk.choices[0].delta.content or "", end="", flush=True)
+PYTHON
+
+END
+exec build/release/bin/hysparse serve "$model" --port "$port" --grpc-port off "$@"
