@@ -82,7 +82,8 @@ std::vector<TextSegment> ToSegments(const Text& prompt) {
 
 class JinjaChatTemplate : public ChatTemplate {
  public:
-  JinjaChatTemplate(jinja::Template plain, std::optional<jinja::Template> with_tools, Json special_tokens, Now now)
+  JinjaChatTemplate(jinja::Template plain, std::unique_ptr<const jinja::Template> with_tools, Json special_tokens,
+                    Now now)
       : plain_(std::move(plain)),
         with_tools_(std::move(with_tools)),
         special_tokens_(std::move(special_tokens)),
@@ -102,7 +103,7 @@ class JinjaChatTemplate : public ChatTemplate {
     if (input.continue_final_message) {
       HYSPARSE_ASSIGN_OR_RETURN(final_content, TagFinalMessage(&untrusted["messages"]));
     }
-    const bool tool_use = with_tools_.has_value() && !input.tools.is_null();
+    const bool tool_use = with_tools_ != nullptr && !input.tools.is_null();
     const jinja::Template& chosen = tool_use ? *with_tools_ : plain_;
     const auto now = now_ ? now_() : std::chrono::system_clock::now();
     HYSPARSE_ASSIGN_OR_RETURN(Text prompt, chosen.Render(trusted, untrusted, now));
@@ -114,7 +115,7 @@ class JinjaChatTemplate : public ChatTemplate {
 
  private:
   const jinja::Template plain_;
-  const std::optional<jinja::Template> with_tools_;
+  const std::unique_ptr<const jinja::Template> with_tools_;  // null: the plain one serves
   const Json special_tokens_;
   const Now now_;
 };
@@ -196,11 +197,11 @@ absl::StatusOr<std::shared_ptr<const ChatTemplate>> ChatTemplate::Load(const std
   HYSPARSE_ASSIGN_OR_RETURN(Sources sources, ReadSources(folder));
   auto plain = jinja::Template::Parse(sources.plain);
   if (!plain.ok()) return InFile(sources.plain_name, plain.status());
-  std::optional<jinja::Template> with_tools;
+  std::unique_ptr<const jinja::Template> with_tools;
   if (sources.tool_use.has_value()) {
     auto parsed = jinja::Template::Parse(*sources.tool_use);
     if (!parsed.ok()) return InFile(sources.plain_name + " \"tool_use\"", parsed.status());
-    with_tools = *std::move(parsed);
+    with_tools = std::make_unique<const jinja::Template>(*std::move(parsed));
   }
   return std::make_shared<const JinjaChatTemplate>(*std::move(plain), std::move(with_tools),
                                                    std::move(sources.special_tokens), std::move(now));
@@ -213,7 +214,7 @@ absl::StatusOr<std::shared_ptr<const ChatTemplate>> ChatTemplate::Parse(std::str
   Json tokens = Json::object();
   tokens["bos_token"] = std::move(bos);
   tokens["eos_token"] = std::move(eos);
-  return std::make_shared<const JinjaChatTemplate>(*std::move(plain), std::nullopt, std::move(tokens), std::move(now));
+  return std::make_shared<const JinjaChatTemplate>(*std::move(plain), nullptr, std::move(tokens), std::move(now));
 }
 
 }  // namespace hysparse

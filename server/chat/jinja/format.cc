@@ -18,9 +18,11 @@ constexpr int64_t kMaxWidth = 1 << 20;
 constexpr int64_t kMaxPrecision = 300;
 
 std::string InBase(Int value, int base, bool upper) {
+  constexpr std::string_view kLower = "0123456789abcdef", kUpper = "0123456789ABCDEF";
   std::string digits;
   do {
-    digits += (upper ? "0123456789ABCDEF" : "0123456789abcdef")[static_cast<int>(value % base)];
+    const auto digit = static_cast<size_t>(value % base);
+    digits += (upper ? kUpper : kLower)[digit];
     value /= base;
   } while (value != 0);
   std::reverse(digits.begin(), digits.end());

@@ -7,6 +7,7 @@
 #include "server/chat/jinja/evaluator.h"
 #include "server/chat/jinja/operators.h"
 #include "server/chat/jinja/parser.h"
+#include "server/chat/jinja/unicode.h"
 
 namespace hysparse::jinja {
 namespace {
@@ -76,6 +77,7 @@ absl::Status SetVariables(Evaluator* evaluator, const Json& variables, bool trus
 
 absl::StatusOr<Template> Template::Parse(std::string_view source) {
   if (source.size() > kMaxSource) return absl::InvalidArgumentError("the template is too large");
+  if (!ValidUtf8(source)) return absl::InvalidArgumentError("the template is not valid UTF-8");
   HYSPARSE_ASSIGN_OR_RETURN(Tree tree, jinja::Parse(source));
   return Template(std::move(tree));
 }

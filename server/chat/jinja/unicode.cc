@@ -105,6 +105,15 @@ CodePoint DecodeAt(std::string_view text, size_t offset) {
   return {static_cast<char32_t>(c), static_cast<size_t>(size)};
 }
 
+bool ValidUtf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const CodePoint c = DecodeAt(text, i);
+    if (c.value == 0xfffd && c.size == 1) return false;
+    i += c.size;
+  }
+  return true;
+}
+
 void AppendUtf8(char32_t c, std::string* out) {
   utf8proc_uint8_t bytes[4];
   const utf8proc_ssize_t size = utf8proc_encode_char(static_cast<utf8proc_int32_t>(c), bytes);

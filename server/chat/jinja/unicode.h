@@ -16,6 +16,7 @@ struct CodePoint {
 };
 
 CodePoint DecodeAt(std::string_view text, size_t offset);
+bool ValidUtf8(std::string_view text);
 void AppendUtf8(char32_t c, std::string* out);
 size_t Length(std::string_view text);  // code points
 // Byte offset of code point number `index`; the text's size when it has fewer.

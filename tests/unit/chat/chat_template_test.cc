@@ -103,6 +103,7 @@ TEST(ParseTest, ErrorsNameTheLine) {
       {"{{ x", "line 1: unexpected end of template"},
       {"{% set 1 = 2 %}", "line 1: can't assign"},
       {"{% set x.y.z = 2 %}", "line 1: "},
+      {"caf\xe9 {{ x }}", "the template is not valid UTF-8"},
       {"{{ x! }}", "line 1: unexpected char '!'"},
   };
   for (const auto& [source, message] : cases) {
