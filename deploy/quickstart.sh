@@ -10,10 +10,10 @@ port=8000
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then port=$1; shift; fi
 
 step() { printf '\n== %s\n' "$1" >&2; }
-port_is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
+taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # Said now rather than after a build.
-if port_is_taken; then
+if taken "$port"; then
   echo "deploy/quickstart.sh: port $port is in use; name another: deploy/quickstart.sh 8001" >&2
   exit 1
 fi
@@ -36,7 +36,7 @@ cat >&2 <<END
 curl -s localhost:$port/v1/chat/completions -H 'content-type: application/json' \\
   -d '{"model": "$model", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 80}'
 
-pip install openai && python3 - <<'PYTHON'
+python3 -m venv /tmp/openai && /tmp/openai/bin/pip install -q openai && /tmp/openai/bin/python - <<'PYTHON'
 from openai import OpenAI
 client = OpenAI(base_url="http://localhost:$port/v1", api_key="unused")
 for chunk in client.chat.completions.create(model="$model", stream=True,
@@ -45,4 +45,6 @@ for chunk in client.chat.completions.create(model="$model", stream=True,
 PYTHON
 
 END
-exec build/release/bin/hysparse serve "$model" --port "$port" --grpc-port off "$@"
+grpc=9000
+if taken "$grpc"; then grpc=off; fi
+exec build/release/bin/hysparse serve "$model" --port "$port" --grpc-port "$grpc" "$@"

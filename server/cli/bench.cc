@@ -56,7 +56,7 @@ struct Bench {
 struct Ceilings {
   double read_bytes_s = 0;
   DType gemm_dtype = DType::kF32;
-  std::vector<double> gemm_flop_s;  // per prefill workload
+  std::vector<double> gemm_flop_s;  // per prefill workload; empty: not measured
 };
 
 // oneDNN's rate over the projections of a prefill, weighted by their FLOPs.
@@ -134,11 +134,12 @@ BenchReport MakeReport(const Bench& bench, const Ceilings& ceilings, const Measu
   report.model = bench.model.id();
   report.dtype = bench.dtype;
   report.read_bytes_s = ceilings.read_bytes_s;
-  report.gemm_flop_s = ceilings.gemm_flop_s.back();
+  if (!ceilings.gemm_flop_s.empty()) report.gemm_flop_s = ceilings.gemm_flop_s.back();
   report.gemm_dtype = ceilings.gemm_dtype;
   for (size_t i = 0; i < std::size(kPrefill); ++i) {
     if (m.prefill[i].seconds.empty()) continue;
-    report.prefill.push_back(PrefillFigure(bench, kPrefill[i], m.prefill[i], ceilings.gemm_flop_s[i]));
+    report.prefill.push_back(
+        PrefillFigure(bench, kPrefill[i], m.prefill[i], ceilings.gemm_flop_s.empty() ? 0 : ceilings.gemm_flop_s[i]));
   }
   double single = 0;
   for (size_t i = 0; i < std::size(kDecode); ++i) {
@@ -189,7 +190,9 @@ absl::Status RunBench(const Config& config) {
   {
     ProgressBar bar("measuring");
     HYSPARSE_RETURN_IF_ERROR(MeasureRound(bench, /*keep=*/false, measurements));
-    HYSPARSE_ASSIGN_OR_RETURN(ceilings, MeasureCeilings(bench, config.engine.threads));
+    if (config.bench_ceilings) {
+      HYSPARSE_ASSIGN_OR_RETURN(ceilings, MeasureCeilings(bench, config.engine.threads));
+    }
     for (int run = 0; run < config.bench_runs; ++run) {
       bar.Show(static_cast<double>(run) / config.bench_runs);
       HYSPARSE_RETURN_IF_ERROR(MeasureRound(bench, /*keep=*/true, measurements));

@@ -25,9 +25,12 @@ nlohmann::ordered_json Json(const BenchFigure& figure, const char* unit) {
 std::string BenchAsText(const BenchReport& report) {
   std::string text =
       absl::StrFormat("%s, %s, %s; medians of %d runs\n", report.model, report.device, Name(report.dtype), report.runs);
-  absl::StrAppendFormat(&text, "ceilings: memory read %s GB/s; oneDNN %s GEMM at these shapes %s GFLOP/s\n\n",
-                        FormatNumber(report.read_bytes_s / 1e9), Name(report.gemm_dtype),
-                        FormatNumber(report.gemm_flop_s / 1e9));
+  if (report.gemm_flop_s > 0) {
+    absl::StrAppendFormat(&text, "ceilings: memory read %s GB/s; oneDNN %s GEMM at these shapes %s GFLOP/s\n",
+                          FormatNumber(report.read_bytes_s / 1e9), Name(report.gemm_dtype),
+                          FormatNumber(report.gemm_flop_s / 1e9));
+  }
+  text += "\n";
   std::vector<std::vector<std::string>> rows = {{"", "tokens/s", "GFLOP/s", "of the GEMM rate"}};
   for (const BenchFigure& figure : report.prefill) rows.push_back(Row(figure, 1e9));
   text += FormatTable(rows) + "\n";
@@ -42,20 +45,19 @@ std::string BenchAsText(const BenchReport& report) {
 }
 
 std::string BenchAsJson(const BenchReport& report) {
-  nlohmann::ordered_json out = {{"model", report.model},
-                                {"device", report.device},
-                                {"dtype", Name(report.dtype)},
-                                {"runs", report.runs},
-                                {"ceilings",
-                                 {{"read_bytes_per_s", report.read_bytes_s},
-                                  {"gemm_flop_per_s", report.gemm_flop_s},
-                                  {"gemm_dtype", Name(report.gemm_dtype)}}},
-                                {"prefill", nlohmann::ordered_json::object()},
-                                {"decode", nlohmann::ordered_json::object()},
-                                {"batch_16_gain", report.batch_gain},
-                                {"engine_overhead_s_per_token", report.engine_overhead_s},
-                                {"engine_and_http_overhead_s_per_token", report.http_overhead_s},
-                                {"startup_s", report.startup_s}};
+  nlohmann::ordered_json out = {
+      {"model", report.model}, {"device", report.device}, {"dtype", Name(report.dtype)}, {"runs", report.runs}};
+  if (report.gemm_flop_s > 0) {
+    out["ceilings"] = {{"read_bytes_per_s", report.read_bytes_s},
+                       {"gemm_flop_per_s", report.gemm_flop_s},
+                       {"gemm_dtype", Name(report.gemm_dtype)}};
+  }
+  out.update({{"prefill", nlohmann::ordered_json::object()},
+              {"decode", nlohmann::ordered_json::object()},
+              {"batch_16_gain", report.batch_gain},
+              {"engine_overhead_s_per_token", report.engine_overhead_s},
+              {"engine_and_http_overhead_s_per_token", report.http_overhead_s},
+              {"startup_s", report.startup_s}});
   for (const BenchFigure& figure : report.prefill) out["prefill"][figure.name] = Json(figure, "flop_per_s");
   for (const BenchFigure& figure : report.decode) out["decode"][figure.name] = Json(figure, "bytes_per_s");
   return out.dump(2) + "\n";

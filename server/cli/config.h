@@ -63,6 +63,7 @@ struct Config {
   PlanConfig plan;
   GenerateConfig generate;
   int32_t bench_runs = 5;
+  bool bench_ceilings = true;
   bool json = false;
   std::string log_level = "info", log_format = "text";
 };

@@ -7,6 +7,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "engine/base/file.h"
+#include "engine/base/result.h"
 
 namespace hysparse {
 
@@ -60,6 +62,21 @@ OptionSetter TextList(std::vector<std::string>& out) {
       }
     }
     out = std::move(items);
+    return absl::OkStatus();
+  };
+}
+
+OptionSetter LinesOfFiles(std::vector<std::string>& out) {
+  return [&out](const std::vector<std::string>& values) -> absl::Status {
+    for (const std::string& path : values) {
+      HYSPARSE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 1 << 20));
+      const size_t before = out.size();
+      for (absl::string_view line : absl::StrSplit(text, '\n')) {
+        line = absl::StripAsciiWhitespace(line);
+        if (!line.empty()) out.emplace_back(line);
+      }
+      if (out.size() == before) return absl::InvalidArgumentError(absl::StrCat(path, " holds nothing"));
+    }
     return absl::OkStatus();
   };
 }

@@ -24,7 +24,8 @@ absl::StatusOr<int64_t> ParseSize(const std::string& text);
 std::string FormatSize(int64_t bytes);  // "2.0 GiB"
 
 OptionSetter Text(std::string& out);
-OptionSetter TextList(std::vector<std::string>& out);  // each value may hold several, separated by commas
+OptionSetter TextList(std::vector<std::string>& out);      // each value may hold several, separated by commas
+OptionSetter LinesOfFiles(std::vector<std::string>& out);  // each value names a file; its lines are added
 OptionSetter OneOf(std::string& out, std::vector<std::string> choices);
 OptionSetter Switch(bool& out);  // true, false, 1, 0, yes, no, on, off
 OptionSetter Size(int64_t& out);

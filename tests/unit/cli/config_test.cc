@@ -174,6 +174,14 @@ TEST(Config, AFileForSeveralCommandsMayHoldOptionsOfAll) {
   EXPECT_EQ(config.server.port, 8000);
 }
 
+TEST(Config, ApiKeysFromFilesJoinThoseOfFlags) {
+  const YamlFile keys("one\n\n  two \n"), empty("\n\n");
+  EXPECT_THAT(Ok("serve m --api-key zero --api-key-file " + keys.path()).server.api_keys,
+              ElementsAre("zero", "one", "two"));
+  EXPECT_THAT(Error("serve m --api-key-file " + empty.path()), HasSubstr("holds nothing"));
+  EXPECT_THAT(Error("serve m", {{"HYSPARSE_API_KEY_FILE", "/no/file"}}), HasSubstr("HYSPARSE_API_KEY_FILE: "));
+}
+
 TEST(Config, HelpNamesEveryOptionOfTheCommand) {
   Config scratch;
   const std::vector<Option> table = OptionTable(scratch);
