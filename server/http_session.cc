@@ -1,7 +1,5 @@
 #include "server/http_session.h"
 
-#include <netinet/tcp.h>
-
 #include <boost/asio/post.hpp>
 #include <utility>
 
@@ -19,20 +17,6 @@ constexpr size_t kPipelineBytes = 64 << 10;  // of later requests, while one is 
 constexpr size_t kLingerBytes = 1 << 20;     // read and dropped after the last answer
 constexpr std::chrono::milliseconds kLingerTime{2000}, kPeerCheck{1000};
 
-// A paused read cannot see the end of the stream; the kernel's state of the connection can.
-bool PeerHasClosed(boost::asio::ip::tcp::socket& socket) {
-  tcp_info info{};
-  socklen_t size = sizeof(info);
-  return getsockopt(socket.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
-         info.tcpi_state != TCP_ESTABLISHED;
-}
-
-std::string RemoteName(boost::asio::ip::tcp::socket& socket) {
-  error_code ec;
-  const auto endpoint = socket.remote_endpoint(ec);
-  return ec ? std::string("?") : endpoint.address().to_string() + ":" + std::to_string(endpoint.port());
-}
-
 }  // namespace
 
 HttpSession::HttpSession(std::unique_ptr<Transport> transport, HttpRouter& router, const ServerOptions& options,
@@ -41,7 +25,7 @@ HttpSession::HttpSession(std::unique_ptr<Transport> transport, HttpRouter& route
       router_(router),
       options_(options),
       on_closed_(std::move(on_closed)),
-      remote_(RemoteName(transport_->socket())),
+      remote_(transport_->RemoteName()),
       deadline_(transport_->socket().get_executor()),
       write_deadline_(transport_->socket().get_executor()),
       keepalive_(transport_->socket().get_executor()) {}
@@ -378,7 +362,7 @@ void HttpSession::OnDeadline() {
     case Phase::kBody:
       return Reject(408, "The request body did not arrive in time.");
     case Phase::kAnswering:
-      if (PeerHasClosed(transport_->socket())) return OnPeerFinished();
+      if (transport_->PeerHasClosed()) return OnPeerFinished();
       return Read();
     default:
       return Close();

@@ -1,5 +1,7 @@
 #include "server/transport.h"
 
+#include <netinet/tcp.h>
+
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <utility>
@@ -56,6 +58,19 @@ class TlsTransport : public Transport {
 };
 
 }  // namespace
+
+std::string Transport::RemoteName() {
+  error_code ec;
+  const auto endpoint = socket().remote_endpoint(ec);
+  return ec ? std::string("?") : endpoint.address().to_string() + ":" + std::to_string(endpoint.port());
+}
+
+bool Transport::PeerHasClosed() {
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  return getsockopt(socket().native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+         info.tcpi_state != TCP_ESTABLISHED;
+}
 
 std::unique_ptr<Transport> MakeTransport(tcp::socket socket, boost::asio::ssl::context* tls) {
   if (tls == nullptr) return std::make_unique<PlainTransport>(std::move(socket));

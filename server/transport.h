@@ -7,6 +7,7 @@
 #include <boost/asio/ssl/context.hpp>
 #include <functional>
 #include <memory>
+#include <string>
 
 namespace hysparse {
 
@@ -19,6 +20,10 @@ class Transport {
   virtual void WriteSome(boost::asio::const_buffer buffer, Handler handler) = 0;
   virtual void ShutdownSend(Handler handler) = 0;  // tells the peer that nothing follows
   virtual boost::asio::ip::tcp::socket& socket() = 0;
+
+  std::string RemoteName();  // ADDRESS:PORT
+  // What the kernel knows without reading: a read that is paused cannot see the stream's end.
+  bool PeerHasClosed();
 };
 
 // `tls` null: plain. The context must outlive the transport.

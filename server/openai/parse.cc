@@ -63,7 +63,7 @@ void ReadStop(FieldReader& fields, GenerationSpec* spec) {
   }
 }
 
-void ReadStream(FieldReader& fields, CompletionCall* call, std::vector<std::string>* unknown) {
+void ReadStream(FieldReader& fields, CompletionCall* call) {
   fields.Read("stream", &call->stream);
   const Json* options = fields.Find("stream_options");
   if (options == nullptr) return;
@@ -73,7 +73,7 @@ void ReadStream(FieldReader& fields, CompletionCall* call, std::vector<std::stri
   inner.Read("include_usage", &call->include_usage);
   inner.Ignore({"include_obfuscation"});
   fields.Fail(inner.status());
-  for (std::string& name : inner.Unknown()) unknown->push_back(std::move(name));
+  for (std::string& name : inner.Unknown()) call->unknown_fields.push_back(std::move(name));
 }
 
 // What is 400 now and comes in a later version, and what no text model has.
@@ -128,6 +128,24 @@ void IgnoreHarmless(FieldReader& fields) {
                  "safety_identifier", "verbosity", "prediction", "parallel_tool_calls", "include_reasoning"});
 }
 
+// temperature … stop, stream and stream_options: what chat and completions have in common.
+void ReadCommon(FieldReader& fields, CompletionCall* call) {
+  GenerationSpec* spec = &call->spec;
+  fields.Read("model", &call->model);
+  ReadSampling(fields, spec);
+  ReadStop(fields, spec);
+  ReadStream(fields, call);
+  fields.Read("n", &spec->n);
+  spec->best_of = spec->n;
+  fields.Read("min_tokens", &spec->min_tokens);
+  fields.Read("ignore_eos", &spec->ignore_eos);
+  fields.Read("priority", &spec->priority);
+  fields.Read("cache_salt", &spec->cache_salt);
+  if (int32_t tokens = 0; fields.Read("max_tokens", &tokens)) spec->max_tokens = tokens;
+  RefuseUnsupported(fields);
+  IgnoreHarmless(fields);
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<int32_t>> ReadTokenIds(const Json& list, const char* field) {
@@ -143,23 +161,6 @@ absl::StatusOr<std::vector<int32_t>> ReadTokenIds(const Json& list, const char* 
   return ids;
 }
 
-void ReadCommon(FieldReader& fields, CompletionCall* call, std::vector<std::string>* unknown) {
-  GenerationSpec* spec = &call->spec;
-  fields.Read("model", &call->model);
-  ReadSampling(fields, spec);
-  ReadStop(fields, spec);
-  ReadStream(fields, call, unknown);
-  fields.Read("n", &spec->n);
-  spec->best_of = spec->n;
-  fields.Read("min_tokens", &spec->min_tokens);
-  fields.Read("ignore_eos", &spec->ignore_eos);
-  fields.Read("priority", &spec->priority);
-  fields.Read("cache_salt", &spec->cache_salt);
-  if (int32_t tokens = 0; fields.Read("max_tokens", &tokens)) spec->max_tokens = tokens;
-  RefuseUnsupported(fields);
-  IgnoreHarmless(fields);
-}
-
 absl::StatusOr<CompletionCall> ParseChat(const std::string& body, const SamplingParams& defaults) {
   HYSPARSE_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
   CompletionCall call;
@@ -167,7 +168,7 @@ absl::StatusOr<CompletionCall> ParseChat(const std::string& body, const Sampling
   call.spec.sampling = defaults;
   FieldReader fields(json);
   call.spec.prompts.emplace_back(ReadChatPrompt(fields));
-  ReadCommon(fields, &call, &call.unknown_fields);
+  ReadCommon(fields, &call);
   if (int32_t tokens = 0; fields.Read("max_completion_tokens", &tokens)) {
     if (tokens < 1) fields.Fail("max_completion_tokens", "must be at least 1");
     call.spec.max_tokens = tokens;
@@ -188,7 +189,7 @@ absl::StatusOr<CompletionCall> ParseCompletion(const std::string& body, const Sa
   call.spec.default_max_tokens = kDefaultCompletionTokens;
   FieldReader fields(json);
   ReadPrompts(fields, &call.spec.prompts);
-  ReadCommon(fields, &call, &call.unknown_fields);
+  ReadCommon(fields, &call);
   fields.Read("echo", &call.spec.echo);
   call.spec.logprobs = fields.Read("logprobs", &call.spec.top_logprobs);
   if (call.spec.top_logprobs < 0 || call.spec.top_logprobs > 20) fields.Fail("logprobs", "must lie in [0, 20]");

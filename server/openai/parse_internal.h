@@ -5,17 +5,12 @@
 
 #include "absl/status/statusor.h"
 #include "server/chat/chat_template.h"
-#include "server/generation.h"
 #include "server/openai/field_reader.h"
-#include "server/openai/types.h"
 
 namespace hysparse::openai {
 
 // messages, chat_template_kwargs, continue_final_message … → the template's input.
 ChatTemplateInput ReadChatPrompt(FieldReader& fields);
-
-// temperature … stop, stream and stream_options: what chat and completions have in common.
-void ReadCommon(FieldReader& fields, CompletionCall* call, std::vector<std::string>* unknown);
 
 // A list of token ids; `field` names it in errors.
 absl::StatusOr<std::vector<int32_t>> ReadTokenIds(const Json& list, const char* field);

@@ -69,7 +69,7 @@ def test_closing_the_clients_stream_cancels(server, client, model):
         pass
     stream.close()
     server.wait_idle()
-    assert server.metric("request_success_total", finished_reason="abort") == aborted + 1
+    assert wait_for(lambda: server.metric("request_success_total", finished_reason="abort") == aborted + 1, timeout=5)
 
 
 def test_a_thousand_random_cancels_hold_no_page(server, client, model):

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 namespace hysparse {
 
@@ -128,8 +129,25 @@ std::string Post(const std::string& path, const std::string& body, const std::st
          "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
+nlohmann::json ChatBody(nlohmann::json fields) {
+  fields["messages"] = {{{"role", "user"}, {"content", "hi"}}};
+  return fields;
+}
+std::string Chat(nlohmann::json fields) { return Post("/v1/chat/completions", ChatBody(std::move(fields)).dump()); }
+std::string Completion(const nlohmann::json& fields) { return Post("/v1/completions", fields.dump()); }
+
 std::string Get(const std::string& path, const std::string& headers) {
   return "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n";
+}
+
+void ExpectRefused(uint16_t port, const std::string& request, int status) {
+  Client client(port);
+  client.Send(request);
+  const ClientResponse r = client.Read();
+  EXPECT_EQ(r.status, status) << request.substr(0, 200);
+  EXPECT_TRUE(r.Json().contains("error")) << request.substr(0, 200);
+  EXPECT_EQ(r.Header("connection"), "close") << request.substr(0, 200);
+  EXPECT_TRUE(client.AtEnd()) << request.substr(0, 200);
 }
 
 ServerOptions QuickOptions() {

@@ -41,9 +41,16 @@ class Client {
 };
 
 std::string Post(const std::string& path, const std::string& body, const std::string& headers = "");
+// POSTs of a valid request with these fields besides: "hi" to chat; completions bring their own prompt.
+nlohmann::json ChatBody(nlohmann::json fields = nlohmann::json::object());
+std::string Chat(nlohmann::json fields = nlohmann::json::object());
+std::string Completion(const nlohmann::json& fields);
 std::string Get(const std::string& path, const std::string& headers = "");
 // A chunked body's content; `complete` when the last chunk is there.
 std::string Unchunk(const std::string& raw, bool* complete);
+
+// An error of the HTTP layer: `status` with the API's error object, and the connection closed.
+void ExpectRefused(uint16_t port, const std::string& request, int status);
 
 ServerOptions QuickOptions();  // short timeouts, no access log
 
