@@ -36,6 +36,7 @@ constexpr Workload kDecode[] = {
 constexpr int32_t kBatch = 16;
 constexpr const Workload& kSingle = kDecode[0];
 
+// One value a round each.
 struct Samples {
   std::vector<double> seconds, inter_token, forward;
 };
@@ -53,10 +54,11 @@ struct Bench {
   }
 };
 
+// The machine's, one value a round: beside every measurement, because machines that are shared change their pace.
 struct Ceilings {
-  double read_bytes_s = 0;
+  std::vector<double> read_bytes_s;
   DType gemm_dtype = DType::kF32;
-  std::vector<double> gemm_flop_s;  // per prefill workload; empty: not measured
+  std::vector<double> gemm_flop_s[std::size(kPrefill)];
 };
 
 // oneDNN's rate over the projections of a prefill, weighted by their FLOPs.
@@ -72,85 +74,99 @@ absl::StatusOr<double> GemmCeiling(cpu::ThreadPool& pool, DType dtype, const Mod
   return flops / seconds;
 }
 
-absl::StatusOr<Ceilings> MeasureCeilings(const Bench& bench, int threads) {
+absl::Status MeasureCeilings(const Bench& bench, int threads, Ceilings& out) {
   cpu::ThreadPool pool(threads > 0 ? threads : cpu::AvailableCores());
-  Ceilings ceilings;
-  ceilings.gemm_dtype = bench.dtype;
-  HYSPARSE_ASSIGN_OR_RETURN(ceilings.read_bytes_s, cpu::MeasureReadBandwidth(pool));
-  for (const Workload& workload : kPrefill) {
-    auto rate = GemmCeiling(pool, ceilings.gemm_dtype, bench.model.spec, workload.prompt);
+  HYSPARSE_ASSIGN_OR_RETURN(const double read, cpu::MeasureReadBandwidth(pool));
+  out.read_bytes_s.push_back(read);
+  for (size_t i = 0; i < std::size(kPrefill); ++i) {
+    auto rate = GemmCeiling(pool, out.gemm_dtype, bench.model.spec, kPrefill[i].prompt);
     if (absl::IsUnimplemented(rate.status())) {
-      ceilings.gemm_dtype = DType::kF32;
-      rate = GemmCeiling(pool, ceilings.gemm_dtype, bench.model.spec, workload.prompt);
+      out.gemm_dtype = DType::kF32;
+      rate = GemmCeiling(pool, out.gemm_dtype, bench.model.spec, kPrefill[i].prompt);
     }
     if (!rate.ok()) return rate.status();
-    ceilings.gemm_flop_s.push_back(*rate);
+    out.gemm_flop_s[i].push_back(*rate);
   }
-  return ceilings;
+  return absl::OkStatus();
 }
 
-BenchFigure PrefillFigure(const Bench& bench, const Workload& w, const Samples& samples, double ceiling) {
-  const double seconds = Median(samples.seconds);
-  return {w.name, w.prompt / seconds, PrefillFlops(bench.model.spec, w.prompt) / seconds, ceiling};
+// The median speed, and the median of its shares of the ceiling that was measured beside it.
+BenchFigure Figure(const char* name, double tokens, double work, const std::vector<double>& seconds,
+                   const std::vector<double>& ceilings) {
+  std::vector<double> shares;
+  for (size_t i = 0; i < std::min(seconds.size(), ceilings.size()); ++i) {
+    shares.push_back(work / seconds[i] / ceilings[i]);
+  }
+  const double median = Median(seconds);
+  return {name, tokens / median, work / median, Median(shares)};
+}
+
+BenchFigure PrefillFigure(const Bench& bench, const Workload& w, const Samples& samples,
+                          const std::vector<double>& ceilings) {
+  return Figure(w.name, w.prompt, PrefillFlops(bench.model.spec, w.prompt), samples.seconds, ceilings);
 }
 
 // A step reads every weight once and each sequence's keys and values.
-BenchFigure DecodeFigure(const Bench& bench, const Workload& w, const Samples& samples, double ceiling) {
-  const double seconds = Median(samples.inter_token);
+BenchFigure DecodeFigure(const Bench& bench, const Workload& w, const Samples& samples,
+                         const std::vector<double>& ceilings) {
   const int64_t kv = DecodeKvElements(bench.model.spec, w.prompt + w.output / 2) * w.sequences;
   const double bytes =
       static_cast<double>(DecodeParameters(bench.model.spec) + kv) * static_cast<double>(SizeOf(bench.dtype));
-  return {w.name, w.sequences / seconds, bytes / seconds, w.sequences == 1 ? ceiling : 0};
+  return Figure(w.name, w.sequences, bytes, samples.inter_token, w.sequences == 1 ? ceilings : std::vector<double>{});
 }
 
 struct Measurements {
   std::vector<Samples> prefill{std::size(kPrefill)}, decode{std::size(kDecode)};
-  std::vector<double> http_inter_token;
+  std::vector<double> engine_overhead, http_overhead;  // of a token, beyond the forward pass of the same round
+  Ceilings ceilings;
 };
 
-// One of each, so that a disturbance of the machine falls on all alike.
-absl::Status MeasureRound(const Bench& bench, bool keep, Measurements& out) {
-  const auto measure = [&](const Workload& w, Samples& samples) -> absl::Status {
-    if (!bench.Fits(w)) return absl::OkStatus();
-    HYSPARSE_ASSIGN_OR_RETURN(const BenchRun run, bench.Run(w));
-    if (!keep) return absl::OkStatus();
-    samples.seconds.push_back(run.first_token_s);
-    samples.inter_token.push_back(run.inter_token_s);
-    samples.forward.push_back(run.forward_per_step_s);
-    return absl::OkStatus();
-  };
-  for (size_t i = 0; i < std::size(kPrefill); ++i) HYSPARSE_RETURN_IF_ERROR(measure(kPrefill[i], out.prefill[i]));
-  for (size_t i = 0; i < std::size(kDecode); ++i) HYSPARSE_RETURN_IF_ERROR(measure(kDecode[i], out.decode[i]));
-  if (!bench.Fits(kSingle)) return absl::OkStatus();
-  const std::vector<int32_t> prompt = RandomPrompt(bench.model.spec.vocab, kSingle.prompt, 0);
-  HYSPARSE_ASSIGN_OR_RETURN(const double inter_token,
-                            HttpInterTokenSeconds(bench.port, bench.model.id(), prompt, kSingle.output));
-  if (keep) out.http_inter_token.push_back(inter_token);
+absl::Status MeasureWorkload(const Bench& bench, const Workload& w, Samples& samples) {
+  if (!bench.Fits(w)) return absl::OkStatus();
+  HYSPARSE_ASSIGN_OR_RETURN(const BenchRun run, bench.Run(w));
+  samples.seconds.push_back(run.first_token_s);
+  samples.inter_token.push_back(run.inter_token_s);
+  samples.forward.push_back(run.forward_per_step_s);
   return absl::OkStatus();
 }
 
-BenchReport MakeReport(const Bench& bench, const Ceilings& ceilings, const Measurements& m) {
+// One of each, so that a disturbance of the machine falls on all alike.
+absl::Status MeasureRound(const Bench& bench, const Config& config, Measurements& out) {
+  if (config.bench_ceilings) HYSPARSE_RETURN_IF_ERROR(MeasureCeilings(bench, config.engine.threads, out.ceilings));
+  for (size_t i = 0; i < std::size(kPrefill); ++i) {
+    HYSPARSE_RETURN_IF_ERROR(MeasureWorkload(bench, kPrefill[i], out.prefill[i]));
+  }
+  for (size_t i = 0; i < std::size(kDecode); ++i) {
+    HYSPARSE_RETURN_IF_ERROR(MeasureWorkload(bench, kDecode[i], out.decode[i]));
+  }
+  const std::vector<int32_t> prompt = RandomPrompt(bench.model.spec.vocab, kSingle.prompt, 0);
+  HYSPARSE_ASSIGN_OR_RETURN(const double http,
+                            HttpInterTokenSeconds(bench.port, bench.model.id(), prompt, kSingle.output));
+  const Samples& single = out.decode[0];
+  out.engine_overhead.push_back(single.inter_token.back() - single.forward.back());
+  out.http_overhead.push_back(http - single.forward.back());
+  return absl::OkStatus();
+}
+
+BenchReport MakeReport(const Bench& bench, const Measurements& m) {
   BenchReport report;
   report.model = bench.model.id();
   report.dtype = bench.dtype;
-  report.read_bytes_s = ceilings.read_bytes_s;
-  if (!ceilings.gemm_flop_s.empty()) report.gemm_flop_s = ceilings.gemm_flop_s.back();
-  report.gemm_dtype = ceilings.gemm_dtype;
+  report.read_bytes_s = Median(m.ceilings.read_bytes_s);
+  report.gemm_flop_s = Median(m.ceilings.gemm_flop_s[std::size(kPrefill) - 1]);
+  report.gemm_dtype = m.ceilings.gemm_dtype;
   for (size_t i = 0; i < std::size(kPrefill); ++i) {
     if (m.prefill[i].seconds.empty()) continue;
-    report.prefill.push_back(
-        PrefillFigure(bench, kPrefill[i], m.prefill[i], ceilings.gemm_flop_s.empty() ? 0 : ceilings.gemm_flop_s[i]));
+    report.prefill.push_back(PrefillFigure(bench, kPrefill[i], m.prefill[i], m.ceilings.gemm_flop_s[i]));
   }
-  double single = 0;
   for (size_t i = 0; i < std::size(kDecode); ++i) {
     if (m.decode[i].inter_token.empty()) continue;
-    report.decode.push_back(DecodeFigure(bench, kDecode[i], m.decode[i], ceilings.read_bytes_s));
-    if (i == 0) single = report.decode.back().tokens_s;
-    if (kDecode[i].sequences == kBatch && single > 0) report.batch_gain = report.decode.back().tokens_s / single;
+    report.decode.push_back(DecodeFigure(bench, kDecode[i], m.decode[i], m.ceilings.read_bytes_s));
+    if (kDecode[i].sequences == kBatch)
+      report.batch_gain = report.decode.back().tokens_s / report.decode.front().tokens_s;
   }
-  const double forward = Median(m.decode[0].forward);
-  report.engine_overhead_s = Median(m.decode[0].inter_token) - forward;
-  report.http_overhead_s = Median(m.http_inter_token) - forward;
+  report.engine_overhead_s = Median(m.engine_overhead);
+  report.http_overhead_s = Median(m.http_overhead);
   return report;
 }
 
@@ -185,20 +201,18 @@ absl::Status RunBench(const Config& config) {
   const auto model = app.model();
   const Bench bench{.model = *model, .totals = *totals, .port = app.port(), .dtype = dtype};
 
-  Measurements measurements;
-  Ceilings ceilings;
+  Measurements warm_up, measurements;
+  warm_up.ceilings.gemm_dtype = measurements.ceilings.gemm_dtype = dtype;
   {
     ProgressBar bar("measuring");
-    HYSPARSE_RETURN_IF_ERROR(MeasureRound(bench, /*keep=*/false, measurements));
-    if (config.bench_ceilings) {
-      HYSPARSE_ASSIGN_OR_RETURN(ceilings, MeasureCeilings(bench, config.engine.threads));
-    }
+    bar.Show(0);
+    HYSPARSE_RETURN_IF_ERROR(MeasureRound(bench, config, warm_up));
     for (int run = 0; run < config.bench_runs; ++run) {
-      bar.Show(static_cast<double>(run) / config.bench_runs);
-      HYSPARSE_RETURN_IF_ERROR(MeasureRound(bench, /*keep=*/true, measurements));
+      bar.Show((run + 1.0) / (config.bench_runs + 1.0));
+      HYSPARSE_RETURN_IF_ERROR(MeasureRound(bench, config, measurements));
     }
   }
-  BenchReport report = MakeReport(bench, ceilings, measurements);
+  BenchReport report = MakeReport(bench, measurements);
   report.runs = config.bench_runs;
   report.startup_s = loaded.seconds;
   report.device = loaded.device;

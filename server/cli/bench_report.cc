@@ -11,12 +11,12 @@ namespace {
 
 std::vector<std::string> Row(const BenchFigure& figure, double unit) {
   return {figure.name, FormatNumber(figure.tokens_s), FormatNumber(figure.achieved / unit),
-          figure.ceiling > 0 ? absl::StrFormat("%.0f %%", 100 * figure.achieved / figure.ceiling) : "-"};
+          figure.share > 0 ? absl::StrFormat("%.0f %%", 100 * figure.share) : "-"};
 }
 
 nlohmann::ordered_json Json(const BenchFigure& figure, const char* unit) {
   nlohmann::ordered_json out = {{"tokens_per_s", figure.tokens_s}, {unit, figure.achieved}};
-  if (figure.ceiling > 0) out["fraction_of_ceiling"] = figure.achieved / figure.ceiling;
+  if (figure.share > 0) out["fraction_of_ceiling"] = figure.share;
   return out;
 }
 

@@ -14,7 +14,8 @@ namespace hysparse {
 struct BenchFigure {
   std::string name;  // "prefill 2048"
   double tokens_s = 0;
-  double achieved = 0, ceiling = 0;  // FLOP/s of a prefill, bytes/s of a decode; a ceiling of 0: none
+  double achieved = 0;  // FLOP/s of a prefill, bytes/s of a decode
+  double share = 0;     // of the ceiling that was measured beside it; 0: none
 };
 
 struct BenchReport {

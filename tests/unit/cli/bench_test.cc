@@ -87,8 +87,8 @@ BenchReport Report() {
   report.runs = 5;
   report.read_bytes_s = 54e9;
   report.gemm_flop_s = 900e9;
-  report.prefill = {{"2048", 1800, 630e9, 900e9}};
-  report.decode = {{"1 sequence, short", 170, 46e9, 54e9}};
+  report.prefill = {{"2048", 1800, 630e9, 0.7}};
+  report.decode = {{"1 sequence, short", 170, 46e9, 0.85}};
   report.batch_gain = 5.5;
   report.http_overhead_s = 150e-6;
   report.startup_s = 1.234;
@@ -109,7 +109,7 @@ TEST(BenchReport, JsonLeavesOutWhatWasNotMeasured) {
   EXPECT_DOUBLE_EQ(json["prefill"]["2048"]["fraction_of_ceiling"], 0.7);
   EXPECT_EQ(json["ceilings"]["gemm_dtype"], "bfloat16");
   report.gemm_flop_s = report.read_bytes_s = 0;
-  report.prefill[0].ceiling = 0;
+  report.prefill[0].share = 0;
   json = nlohmann::json::parse(BenchAsJson(report));
   EXPECT_FALSE(json.contains("ceilings"));
   EXPECT_FALSE(json["prefill"]["2048"].contains("fraction_of_ceiling"));
