@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -71,6 +72,7 @@ absl::Status Load(const Config& config, App& app) {
 absl::Status RunServe(const Config& config) {
   HYSPARSE_RETURN_IF_ERROR(FindModel(config.model).status());  // a wrong name is said before a port is taken
   SetUpLogging(config.log_level, config.log_format);
+  ::setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // its errors come back as statuses; no second line for them
   StopSignals signals;
   App app(config.server);
   HYSPARSE_RETURN_IF_ERROR(app.Listen());
