@@ -117,7 +117,7 @@ BenchFigure DecodeFigure(const Bench& bench, const Workload& w, const Samples& s
 
 struct Measurements {
   std::vector<Samples> prefill{std::size(kPrefill)}, decode{std::size(kDecode)};
-  std::vector<double> engine_overhead, http_overhead;  // of a token, beyond the forward pass of the same round
+  std::vector<double> engine_overhead, http_overhead;  // of a token, beyond the forward pass of the same time
   Ceilings ceilings;
 };
 
@@ -141,10 +141,10 @@ absl::Status MeasureRound(const Bench& bench, const Config& config, Measurements
   }
   const std::vector<int32_t> prompt = RandomPrompt(bench.model.spec.vocab, kSingle.prompt, 0);
   HYSPARSE_ASSIGN_OR_RETURN(const double http,
-                            HttpInterTokenSeconds(bench.port, bench.model.id(), prompt, kSingle.output));
+                            HttpOverheadSeconds(bench.port, bench.model.id(), prompt, kSingle.output, bench.totals));
   const Samples& single = out.decode[0];
   out.engine_overhead.push_back(single.inter_token.back() - single.forward.back());
-  out.http_overhead.push_back(http - single.forward.back());
+  out.http_overhead.push_back(http);
   return absl::OkStatus();
 }
 

@@ -1,5 +1,6 @@
 #include "server/cli/bench_http.h"
 
+#include <algorithm>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -24,16 +25,16 @@ std::string Request(const std::string& model, const std::vector<int32_t>& prompt
                       "Content-Type: application/json\r\nContent-Length: ", text.size(), "\r\n\r\n", text);
 }
 
-size_t CountEvents(const std::string& text) {
-  size_t count = 0;
-  for (size_t at = text.find("data: {"); at != std::string::npos; at = text.find("data: {", at + 1)) ++count;
-  return count;
-}
+// An event of the stream, and the forward passes that were done by then.
+struct Arrival {
+  Clock::time_point at;
+  int64_t forward_ns = 0, steps = 0;
+};
 
 }  // namespace
 
-absl::StatusOr<double> HttpInterTokenSeconds(uint16_t port, const std::string& model,
-                                             const std::vector<int32_t>& prompt, int32_t output) {
+absl::StatusOr<double> HttpOverheadSeconds(uint16_t port, const std::string& model, const std::vector<int32_t>& prompt,
+                                           int32_t output, const TimedExecutor::Totals& totals) {
   boost::system::error_code error;
   asio::io_context io;
   tcp::socket socket(io);
@@ -41,22 +42,22 @@ absl::StatusOr<double> HttpInterTokenSeconds(uint16_t port, const std::string& m
   if (!error) socket.set_option(tcp::no_delay(true), error);
   if (!error) asio::write(socket, asio::buffer(Request(model, prompt, output)), error);
   std::string answer;
-  Clock::time_point first{}, last{};
+  std::vector<Arrival> arrivals;
   char buffer[16384];
   while (!error) {
     const size_t size = socket.read_some(asio::buffer(buffer), error);
-    const Clock::time_point now = Clock::now();
-    const std::string piece(buffer, size);
-    answer += piece;
-    if (piece.find("data: {") == std::string::npos) continue;
-    if (first == Clock::time_point{}) first = now;
-    last = now;
+    answer.append(buffer, size);
+    const bool event = std::string(buffer, size).find("data: {") != std::string::npos;
+    if (event) arrivals.push_back({Clock::now(), totals.nanoseconds, totals.steps});
   }
   if (error != asio::error::eof) return absl::UnavailableError(absl::StrCat("bench's HTTP client: ", error.message()));
-  if (answer.find("data: [DONE]") == std::string::npos || CountEvents(answer) < 2) {
+  if (answer.find("data: [DONE]") == std::string::npos || arrivals.size() < 2) {
     return absl::InternalError(absl::StrCat("bench's HTTP client got: ", answer.substr(0, 300)));
   }
-  return std::chrono::duration<double>(last - first).count() / (output - 1);
+  const Arrival &first = arrivals.front(), &last = arrivals.back();
+  const double seconds = std::chrono::duration<double>(last.at - first.at).count();
+  const double forward = static_cast<double>(last.forward_ns - first.forward_ns) * 1e-9;
+  return seconds / (output - 1) - forward / static_cast<double>(std::max<int64_t>(1, last.steps - first.steps));
 }
 
 }  // namespace hysparse
