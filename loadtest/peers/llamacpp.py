@@ -3,10 +3,11 @@
 
     llamacpp.py [--hysparse build/release/bin/hysparse] [--model FOLDER] [--threads N] [--rounds 5] [--type BF16] [--json]
 
-Each round starts both programs one after the other, in changing order; each loads, warms up and measures a prefill of 2,048
-tokens, decode at short context (16 tokens) and decode at 2,048 tokens, batch 1. Medians and their ratios are printed. Needs
-numpy and llama-cpp-python 0.3.36 in the Python that runs this, and a model prepared by models/get.sh. llama.cpp is called
-through its C API, without sampling and without HTTP; hysparse through its engine, with sampling and without HTTP.
+Each round starts both programs one after the other, in changing order; each loads, warms up and measures a prefill of
+2,048 tokens, decode at short context (16 tokens) and decode at 2,048 tokens, batch 1. Medians are printed, and the median of
+the rounds' ratios. Needs numpy and llama-cpp-python 0.3.36 in the Python that runs this, and a model prepared by
+models/get.sh. llama.cpp is called through its C API, without sampling and without HTTP; hysparse through its engine, with
+sampling and without HTTP.
 """
 import argparse
 import json
@@ -94,7 +95,12 @@ def compare(args):
                     sys.stderr.write(f"\rround {round_number + 1} of {args.rounds}: {name}   ")
         if sys.stderr.isatty():
             sys.stderr.write("\n")
-    return {figure: {name: statistics.median(run[figure] for run in runs) for name, runs in results.items()} for figure in FIGURES}
+    report = {}
+    for figure in FIGURES:
+        report[figure] = {name: statistics.median(run[figure] for run in runs) for name, runs in results.items()}
+        report[figure]["ratio"] = statistics.median(
+            ours[figure] / theirs[figure] for ours, theirs in zip(results["hysparse"], results["llama.cpp"]))
+    return report
 
 
 def main():
@@ -117,8 +123,7 @@ def main():
     print(f"tokens/s, {args.type}, {args.threads} threads, medians of {args.rounds} alternating runs")
     print(f"{'':14}{'hysparse':>10}{'llama.cpp':>11}{'ratio':>8}")
     for figure, speed in report.items():
-        ours, theirs = speed["hysparse"], speed["llama.cpp"]
-        print(f"{figure:14}{ours:10.1f}{theirs:11.1f}{ours / theirs:7.2f}x")
+        print(f"{figure:14}{speed['hysparse']:10.1f}{speed['llama.cpp']:11.1f}{speed['ratio']:7.2f}x")
 
 
 if __name__ == "__main__":
