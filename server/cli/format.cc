@@ -38,10 +38,10 @@ std::string FormatDecimal(double bytes) {
 
 std::string FormatNumber(double value) {
   if (value >= 999.5) return GroupDigits(std::llround(value));
-  return absl::StrFormat(value >= 99.5 ? "%.0f" : value >= 9.95 ? "%.1f" : "%.2f", value);
+  return absl::StrFormat("%.*f", value >= 99.5 ? 0 : value >= 9.95 ? 1 : 2, value);
 }
 
-std::string Times(double ratio) { return absl::StrFormat(ratio < 10 ? "%.1f×" : "%.0f×", ratio); }
+std::string Times(double ratio) { return absl::StrFormat("%.*f×", ratio < 10 ? 1 : 0, ratio); }
 
 std::string FormatTable(const std::vector<std::vector<std::string>>& rows, int indent) {
   std::vector<size_t> width;
