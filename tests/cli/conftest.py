@@ -1,22 +1,13 @@
 """The binary, the prepared model and small checkpoints for the suites of this folder. Needs numpy and pytest."""
 
 import os
-import pathlib
 import signal
 import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("HYSPARSE_BUILD", ROOT / "build" / "release"))
-BINARY = BUILD / "bin" / "hysparse"
-CACHE = pathlib.Path(
-    os.environ.get("HYSPARSE_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hysparse"
-)
-sys.path[:0] = [str(ROOT / "models"), str(ROOT / "tests" / "golden"), str(ROOT / "loadtest" / "peers")]
-
-import hysparse_reference as reference  # noqa: E402
+from places import BINARY  # first: it sets the path
+import hysparse_reference as reference
 
 
 def clean_environment(**extra):

@@ -12,9 +12,9 @@ import sys
 import numpy as np
 import pytest
 
+from places import CACHE, ROOT  # first: it sets the path
 import gguf
 import make_gguf
-from conftest import CACHE, ROOT
 
 RECIPE = ROOT / "models" / "smollm2-135m"
 spec = importlib.util.spec_from_file_location("convert", RECIPE / "convert.py")
