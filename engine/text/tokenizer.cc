@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/file.h"
+#include "engine/base/json_depth.h"
 #include "engine/base/result.h"
 #include "engine/text/hf_tokenizer.h"
 #include "engine/text/string_view.h"
@@ -12,26 +13,6 @@ namespace hysparse {
 namespace {
 
 constexpr int kMaxDepth = 64;  // of nested arrays and objects; components are parsed recursively
-
-// Whether the document nests no deeper than kMaxDepth; brackets in strings do not count.
-bool IsShallow(std::string_view json) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < json.size(); ++i) {
-    const char c = json[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kMaxDepth) return false;
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
-  return true;
-}
 
 }  // namespace
 
@@ -42,7 +23,8 @@ absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::stri
 }
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Parse(std::string_view json, std::string_view name) {
-  if (!IsShallow(json)) return absl::InvalidArgumentError(absl::StrCat(View(name), ": nests too deeply"));
+  if (!JsonDepthWithin(json, kMaxDepth))
+    return absl::InvalidArgumentError(absl::StrCat(View(name), ": nests too deeply"));
   nlohmann::json document;
   try {
     document = nlohmann::json::parse(json.begin(), json.end());

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/json_depth.h"
 #include "engine/base/result.h"
 #include "server/error_map.h"
 
@@ -12,30 +13,11 @@ namespace {
 
 constexpr int kMaxDepth = 64;
 
-// Depth of brackets outside strings; the parser then checks that they match.
-bool TooDeep(const std::string& body) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < body.size(); ++i) {
-    const char c = body[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kMaxDepth) return true;
-    } else if (c == ']' || c == '}') {
-      --depth;
-    }
-  }
-  return false;
-}
-
 }  // namespace
 
 absl::StatusOr<Json> ParseBody(const std::string& body) {
-  if (TooDeep(body)) return BadField("", absl::StrCat("The body is nested deeper than ", kMaxDepth, " levels."));
+  if (!JsonDepthWithin(body, kMaxDepth))
+    return BadField("", absl::StrCat("The body is nested deeper than ", kMaxDepth, " levels."));
   try {
     Json json = Json::parse(body);
     if (!json.is_object()) return BadField("", "The body must be a JSON object.");
