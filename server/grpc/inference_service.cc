@@ -62,6 +62,15 @@ absl::Status Tokenise(const ServedModel& model, const v1::TokenizeRequest& reque
   return absl::OkStatus();
 }
 
+// The loaded model, for a caller that may use it.
+absl::StatusOr<std::shared_ptr<const ServedModel>> ModelFor(const GrpcContext& context,
+                                                            const grpc::ServerContextBase& call) {
+  if (!Authenticate(context.auth, call)) return absl::UnauthenticatedError(Unauthenticated().error_message());
+  std::shared_ptr<const ServedModel> model = context.slot.Get();
+  if (model == nullptr) return absl::UnavailableError("the model is still loading");
+  return model;
+}
+
 }  // namespace
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
@@ -115,14 +124,12 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
   grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
-  const std::shared_ptr<const ServedModel> model = context_.slot.Get();
-  if (!Authenticate(context_.auth, *call)) {
-    reactor->Finish(Unauthenticated());
-  } else if (model == nullptr) {
-    reactor->Finish({grpc::StatusCode::UNAVAILABLE, "the model is still loading"});
+  const auto model = ModelFor(context_, *call);
+  if (!model.ok()) {
+    reactor->Finish(ToGrpcStatus(model.status()));
   } else {  // request and response live until Finish
     boost::asio::post(context_.worker_pool,
-                      [=] { reactor->Finish(ToGrpcStatus(Tokenise(*model, *request, response))); });
+                      [=, model = *model] { reactor->Finish(ToGrpcStatus(Tokenise(*model, *request, response))); });
   }
   return reactor;
 }
@@ -130,16 +137,14 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* call, const v1::ListModelsRequest*,
                                                        v1::ListModelsResponse* response) {
   grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
-  const std::shared_ptr<const ServedModel> model = context_.slot.Get();
-  if (!Authenticate(context_.auth, *call)) {
-    reactor->Finish(Unauthenticated());
-  } else if (model == nullptr) {
-    reactor->Finish({grpc::StatusCode::UNAVAILABLE, "the model is still loading"});
+  const auto model = ModelFor(context_, *call);
+  if (!model.ok()) {
+    reactor->Finish(ToGrpcStatus(model.status()));
   } else {
-    for (const std::string& name : model->names) {
+    for (const std::string& name : (*model)->names) {
       v1::Model* entry = response->add_models();
       entry->set_id(name);
-      entry->set_max_model_len(model->max_model_len);
+      entry->set_max_model_len((*model)->max_model_len);
     }
     reactor->Finish(grpc::Status::OK);
   }
