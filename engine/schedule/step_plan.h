@@ -1,5 +1,5 @@
-// StepPlan: what one step computes, as plain data: no pointers into the scheduler, so that it can be made while the step
-// before it runs and be broadcast to ranks. Steps run in the order they were planned.
+// StepPlan: what one step computes, as plain data: no pointers into the scheduler, so that it can be made while the
+// step before it runs and be broadcast to ranks. Steps run in the order they were planned.
 //
 // A rank keeps the block tables of `max_num_seqs` slots; a plan says what changed in them, so that its size does not
 // grow with the context. A page id p of class c lies at arena base + p * page_stride(c) (engine/kv/arena_layout.h).
