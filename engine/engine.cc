@@ -3,115 +3,68 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <mutex>
-#include <thread>
-#include <unordered_map>
+#include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/base/clock.h"
 #include "engine/base/result.h"
-#include "engine/inbox.h"
-#include "engine/kv/block_manager.h"
-#include "engine/schedule/scheduler.h"
-#include "engine/sequence.h"
-#include "engine/stats_board.h"
+#include "engine/engine_impl.h"
 #include "engine/validate.h"
 
 namespace hysparse {
 namespace {
 
-int32_t MaxModelLen(const EngineOptions& options, const ModelSpec& spec) {
-  return options.max_model_len > 0 ? std::min(options.max_model_len, spec.max_context) : spec.max_context;
+BlockManagerOptions BlocksOf(const EngineOptions& options, const ModelSpec& spec) {
+  std::random_device entropy;
+  BlockManagerOptions blocks;
+  blocks.layout = options.kv_layout;
+  blocks.device = options.arena;
+  blocks.host = options.host_arena;
+  blocks.rebuild_tokens = RebuildTokens(spec);
+  blocks.hash_key = uint64_t{entropy()} << 32 | entropy();
+  return blocks;
 }
 
-KvLayout PagesOf(const EngineOptions& options, const ModelSpec& spec) {
-  KvLayout layout = MakeKvLayout(spec, spec.checkpoint_dtype);
-  if (options.global_page_tokens > 0) layout.global.page_tokens = options.global_page_tokens;
-  if (options.window_page_tokens > 0) layout.window.page_tokens = options.window_page_tokens;
-  return layout;
+SchedulerOptions ScheduleOf(const EngineOptions& options, const ModelSpec& spec) {
+  SchedulerOptions schedule;
+  schedule.max_num_seqs = options.max_num_seqs;
+  schedule.max_num_batched_tokens = options.max_num_batched_tokens;
+  schedule.output_reserve = options.output_reserve;
+  schedule.max_overtakes = options.max_overtakes;
+  if (options.shrink_budget_with_depth) schedule.cost = StepCost(spec);
+  return schedule;
 }
-
-double Between(Clock::time_point from, Clock::time_point to) {
-  return std::chrono::duration<double>(to - from).count();
-}
-
-constexpr Clock::time_point kNever{};
 
 }  // namespace
 
-// The members above the line are the engine thread's alone; those below are shared and guard themselves.
-class Engine::Impl {
- public:
-  Impl(const EngineOptions& options, const ModelSpec& spec, std::unique_ptr<Executor> executor,
-       EngineObserver* observer)
-      : options_(options),
-        spec_(spec),
-        max_model_len_(MaxModelLen(options, spec)),
-        layout_(PagesOf(options, spec)),
-        executor_(std::move(executor)),
-        observer_(observer),
-        blocks_(layout_.global, options.global_pages, layout_.window, options.window_pages),
-        scheduler_({options.max_num_seqs, options.max_num_batched_tokens}, &blocks_),
-        inbox_(options.max_waiting) {
-    PublishStats();
+Engine::Impl::Impl(const EngineOptions& options, const ModelSpec& spec, std::unique_ptr<Executor> executor,
+                   EngineObserver* observer)
+    : options_(options),
+      spec_(spec),
+      max_model_len_(options.max_model_len > 0 ? std::min(options.max_model_len, spec.max_context) : spec.max_context),
+      executor_(std::move(executor)),
+      observer_(observer),
+      blocks_(BlocksOf(options, spec)),
+      scheduler_(ScheduleOf(options, spec), &blocks_),
+      inbox_(options.max_waiting, options.max_waiting_tokens) {
+  PublishStats();
+}
+
+void Engine::Impl::Start() {
+  std::lock_guard lock(lifecycle_);
+  if (!thread_.joinable() && !stopped_) thread_ = std::thread([this] { Run(); });
+}
+
+void Engine::Impl::Stop() {
+  std::lock_guard lock(lifecycle_);
+  if (std::exchange(stopped_, true)) return;
+  inbox_.Stop();
+  if (thread_.joinable()) {
+    thread_.join();
+  } else {
+    Run();  // never started: answers what was queued
   }
-
-  void Start() {
-    std::lock_guard lock(lifecycle_);
-    if (!thread_.joinable() && !stopped_) thread_ = std::thread([this] { Run(); });
-  }
-
-  void Stop() {
-    std::lock_guard lock(lifecycle_);
-    if (std::exchange(stopped_, true)) return;
-    inbox_.Stop();
-    if (thread_.joinable()) {
-      thread_.join();
-    } else {
-      Run();  // never started: answers what was queued
-    }
-  }
-
-  absl::Status Submit(GenerateRequest request, std::shared_ptr<OutputSink> sink);
-  void Cancel(const std::string& id, int32_t choice) { inbox_.Cancel(id, choice); }
-  EngineStats Stats() const { return board_.Read(inbox_.waiting()); }
-
- private:
-  using SequencePtr = std::shared_ptr<Sequence>;
-
-  void Run();
-  void Receive(std::vector<Command>& commands);
-  void AddRequest(const std::shared_ptr<RequestState>& request);
-  void CancelRequest(const std::string& id, int32_t choice);
-  void RunStep();
-  void CommitStep(const StepPlan& plan, const StepResult& result);
-  void CommitChunk(const PlannedChunk& chunk, Sequence& sequence, const StepResult& result, size_t row);
-  void ObserveToken(Sequence& sequence);
-  void FailPlanned(const absl::Status& error);
-  void End(Sequence& sequence, FinishReason reason, StepOutput output = {});
-  void EndAll(FinishReason reason, const absl::Status& error);
-  void PublishStats();
-  void CheckInvariants() const;
-
-  const EngineOptions options_;
-  const ModelSpec spec_;
-  const int32_t max_model_len_;
-  const KvLayout layout_;
-  std::unique_ptr<Executor> executor_;
-  EngineObserver* observer_;
-  BlockManager blocks_;  // outlives the sequences below
-  Scheduler scheduler_;
-  std::unordered_map<std::string, std::vector<SequencePtr>> requests_;  // live choices by request id
-  int64_t next_sequence_ = 0;
-  Clock::time_point now_{};
-  // ---
-  Inbox inbox_;
-  StatsBoard board_;
-  std::mutex lifecycle_;
-  bool stopped_ = false;
-  std::thread thread_;
-};
+}
 
 absl::Status Engine::Impl::Submit(GenerateRequest request, std::shared_ptr<OutputSink> sink) {
   if (sink == nullptr) return absl::InvalidArgumentError("a request needs a sink");
@@ -133,6 +86,13 @@ absl::Status Engine::Impl::Submit(GenerateRequest request, std::shared_ptr<Outpu
   std::sort(stops.begin(), stops.end());
   stops.erase(std::unique(stops.begin(), stops.end()), stops.end());
 
+  state->cached = options_.prefix_caching || request.n > 1;
+  if (state->cached) {
+    // Without a cache across requests, the choices of one still share: under a salt that is theirs alone.
+    state->salt = blocks_.hash().Salt(options_.prefix_caching ? absl::StrCat("salt ", request.cache_salt)
+                                                              : absl::StrCat("request ", request.id));
+    state->page_hashes = blocks_.hash().Pages(state->salt, request.prompt);
+  }
   state->arrival = Clock::now();
   state->live_choices = request.n;
   state->request = std::move(request);
@@ -143,15 +103,18 @@ absl::Status Engine::Impl::Submit(GenerateRequest request, std::shared_ptr<Outpu
 void Engine::Impl::Run() {
   std::vector<Command> commands;
   for (;;) {
-    const bool idle = requests_.empty();
+    const bool idle = requests_.empty() && in_flight_.empty();
     const bool go_on = inbox_.Take(idle, commands);
     now_ = Clock::now();
-    if (idle) board_.Wake(now_);
+    if (idle) board_.Wake(last_done_ = now_);
     Receive(commands);
     if (!go_on) break;
-    if (!requests_.empty()) RunStep();
+    const bool launched = !requests_.empty() && LaunchStep();
+    // The step just planned waits at the device while the one before it runs.
+    if (in_flight_.size() == Executor::kMaxSteps || (!launched && !in_flight_.empty())) CommitOldest();
     PublishStats();
   }
+  for (; !in_flight_.empty(); in_flight_.pop_front()) (void)executor_->Wait();
   EndAll(FinishReason::kCancelled, absl::OkStatus());
   PublishStats();
 }
@@ -173,12 +136,24 @@ void Engine::Impl::AddRequest(const std::shared_ptr<RequestState>& request) {
     choices.push_back(std::make_shared<Sequence>(next_sequence_++, request, choice));
   }
   requests_[request->request.id] = choices;
+  // The first choice computes the prompt; the others find its pages in the prefix cache.
   for (const SequencePtr& sequence : choices) {
     if (sequence->pending_tokens() == 0) {
       End(*sequence, FinishReason::kLength);  // nothing to generate, nothing to score
-    } else {
+    } else if (sequence == choices.front()) {
       scheduler_.Add(sequence);
+    } else {
+      request->followers.push_back(sequence);
     }
+  }
+  if (choices.front()->state() == SequenceState::kFinished || choices.front()->scores_prompt()) {
+    ReleaseFollowers(*request);  // a scored prompt leaves nothing in the cache
+  }
+}
+
+void Engine::Impl::ReleaseFollowers(RequestState& request) {
+  for (const SequencePtr& sequence : std::exchange(request.followers, {})) {
+    if (sequence->state() != SequenceState::kFinished) scheduler_.Add(sequence);
   }
 }
 
@@ -189,100 +164,6 @@ void Engine::Impl::CancelRequest(const std::string& id, int32_t choice) {
   for (const SequencePtr& sequence : choices) {
     if (sequence->state() == SequenceState::kFinished || (choice >= 0 && sequence->choice() != choice)) continue;
     End(*sequence, FinishReason::kCancelled);
-  }
-}
-
-void Engine::Impl::RunStep() {
-  const size_t waiting = scheduler_.waiting().size();
-  const StepPlan plan = scheduler_.Plan();
-  if (plan.chunks.empty()) return EndAll(FinishReason::kError, absl::InternalError("no sequence can make progress"));
-  PublishStats();  // before the queue shrinks, so that nobody sees a sequence in neither
-  inbox_.Left(static_cast<int32_t>(waiting - scheduler_.waiting().size()));
-  int32_t prompt_tokens = 0;
-  for (size_t i = 0; i < plan.chunks.size(); ++i) {
-    Sequence& sequence = *scheduler_.planned()[i];
-    if (sequence.first_scheduled == kNever) sequence.first_scheduled = now_;
-    if (sequence.state() == SequenceState::kPrefill)
-      prompt_tokens += static_cast<int32_t>(plan.chunks[i].tokens.size());
-  }
-
-  const absl::StatusOr<StepResult> result = executor_->Execute(plan);
-  const Clock::time_point start = std::exchange(now_, Clock::now());
-  board_.Step(now_);
-  if (observer_ != nullptr) {
-    observer_->OnStep(plan.num_tokens(), prompt_tokens, static_cast<int32_t>(plan.chunks.size()), Between(start, now_));
-  }
-  if (result.ok()) {
-    CommitStep(plan, *result);
-  } else {
-    FailPlanned(result.status());
-  }
-  if (options_.check_invariants) CheckInvariants();
-}
-
-void Engine::Impl::CommitStep(const StepPlan& plan, const StepResult& result) {
-  size_t rows = 0;
-  for (const PlannedChunk& chunk : plan.chunks) rows += chunk.rows.size();
-  if (result.token.size() != rows || result.logprob.size() != rows || result.top_logprobs.size() != rows) {
-    return FailPlanned(
-        absl::InternalError(absl::StrCat("the step returned ", result.token.size(), " of ", rows, " rows")));
-  }
-  size_t row = 0;
-  for (size_t i = 0; i < plan.chunks.size(); ++i) {
-    CommitChunk(plan.chunks[i], *scheduler_.planned()[i], result, row);
-    row += plan.chunks[i].rows.size();
-  }
-}
-
-void Engine::Impl::CommitChunk(const PlannedChunk& chunk, Sequence& sequence, const StepResult& result, size_t row) {
-  sequence.Advance();
-  StepOutput output;
-  FinishReason finish = FinishReason::kNone;
-  for (const SampleRow& planned : chunk.rows) {
-    TokenOutput token{result.token[row], result.logprob[row], result.top_logprobs[row]};
-    ++row;
-    if (token.token < 0 || token.token >= spec_.vocab) {
-      output.error =
-          absl::InternalError("no token can be sampled: the model's logits are not finite, or all are banned");
-      return End(sequence, FinishReason::kError, std::move(output));
-    }
-    if (planned.target >= 0) {
-      output.prompt.push_back(std::move(token));
-      continue;
-    }
-    finish = sequence.Accept(token.token);
-    ObserveToken(sequence);
-    if (finish == FinishReason::kStop) {
-      output.stop_token = token.token;
-    } else {
-      output.tokens.push_back(std::move(token));
-    }
-  }
-  if (finish == FinishReason::kNone && sequence.pending_tokens() == 0) finish = FinishReason::kLength;  // only scored
-  if (finish != FinishReason::kNone) return End(sequence, finish, std::move(output));
-  if (output.prompt.empty() && output.tokens.empty()) return;
-  output.choice = sequence.choice();
-  sequence.shared()->sink->OnOutput(std::move(output));
-}
-
-void Engine::Impl::ObserveToken(Sequence& sequence) {
-  const bool first = sequence.first_token == kNever;
-  if (first) sequence.first_token = now_;
-  const Clock::time_point last = std::exchange(sequence.last_token, now_);
-  if (observer_ == nullptr) return;
-  if (first) {
-    observer_->OnFirstToken(Between(sequence.shared()->arrival, now_));
-  } else {
-    observer_->OnInterTokenLatency(Between(last, now_));
-  }
-}
-
-void Engine::Impl::FailPlanned(const absl::Status& error) {
-  const std::vector<SequencePtr> planned = scheduler_.planned();
-  for (const SequencePtr& sequence : planned) {
-    StepOutput output;
-    output.error = error;
-    End(*sequence, FinishReason::kError, std::move(output));
   }
 }
 
@@ -303,8 +184,13 @@ void Engine::Impl::End(Sequence& sequence, FinishReason reason, StepOutput outpu
   const std::shared_ptr<RequestState> request = sequence.shared();
   output.choice = sequence.choice();
   output.finish = reason;
-  const bool queued = sequence.state() == SequenceState::kWaiting;
+  const bool queued = !sequence.schedule.admitted;
+  const int32_t prompt_tokens = sequence.prompt_tokens();
+  if (sequence.kv() != nullptr && reason != FinishReason::kError) {
+    blocks_.Retire(*sequence.kv(), sequence.computed_tokens(), [&](int32_t at) { return sequence.token(at); });
+  }
   sequence.Finish(reason);
+  ReleaseFollowers(*request);
   scheduler_.Remove(sequence);
   // From here `sequence` may be gone.
   const bool last = --request->live_choices == 0;
@@ -315,7 +201,7 @@ void Engine::Impl::End(Sequence& sequence, FinishReason reason, StepOutput outpu
   if (observer_ != nullptr) observer_->OnFinished(times);
   request->sink->OnOutput(std::move(output));
   if (last) request->sink.reset();
-  if (queued) inbox_.Left(1);
+  if (queued) inbox_.Left(prompt_tokens);
 }
 
 void Engine::Impl::EndAll(FinishReason reason, const absl::Status& error) {
@@ -330,22 +216,42 @@ void Engine::Impl::EndAll(FinishReason reason, const absl::Status& error) {
   }
 }
 
+namespace {
+
+KvClassStats StatsOf(const Arena& arena, KvClass kv_class) {
+  const PageCounts& pages = arena.counts(kv_class);
+  const int64_t stride = arena.layout().of(kv_class).page_stride;
+  return {pages.referenced * stride, pages.cached * stride, pages.spilling * stride, pages.free * stride};
+}
+
+}  // namespace
+
 void Engine::Impl::PublishStats() {
   EngineStats stats;
-  stats.running = static_cast<int32_t>(scheduler_.running().size());
-  const PagePool &global = blocks_.pool(KvClass::kGlobal), &window = blocks_.pool(KvClass::kWindow);
-  stats.global_pages_used = global.referenced();
-  stats.global_pages_total = global.total();
-  stats.window_pages_used = window.referenced();
-  stats.window_pages_total = window.total();
-  for (const SequencePtr& sequence : scheduler_.running()) stats.kv_tokens += sequence->computed_tokens();
+  stats.running = static_cast<int64_t>(scheduler_.running().size());
+  stats.spilled = static_cast<int64_t>(scheduler_.spilled().size());
+  const Arena &arena = blocks_.arena(), &host = blocks_.host();
+  stats.global = StatsOf(arena, KvClass::kGlobal);
+  stats.window = StatsOf(arena, KvClass::kWindow);
+  stats.kv_unassigned = arena.unassigned_slabs() * arena.layout().slab_bytes;
+  stats.kv_total = arena.layout().bytes();
+  for (const KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
+    stats.host_used += StatsOf(host, kv_class).referenced;
+  }
+  stats.host_total = host.layout().bytes();
+  for (const SequencePtr& sequence : scheduler_.running()) stats.kv_tokens += sequence->planned_kv();
+  stats.preemptions = scheduler_.stats().preemptions;
+  stats.spills = scheduler_.stats().spills;
+  stats.recomputes = scheduler_.stats().recomputes;
+  stats.spilled_bytes = blocks_.spilled_bytes_total();
+  stats.prefix_queried = blocks_.prefix_stats().queried_tokens;
+  stats.prefix_hit = blocks_.prefix_stats().hit_tokens;
+  stats.prefix_rebuilt = blocks_.prefix_stats().rebuilt_tokens;
   board_.Publish(stats, !requests_.empty());
 }
 
 void Engine::Impl::CheckInvariants() const {
-  std::vector<const SequenceKv*> holders;
-  for (const SequencePtr& sequence : scheduler_.running()) holders.push_back(sequence->kv());
-  if (const absl::Status status = blocks_.Check(holders); !status.ok()) {
+  if (const absl::Status status = blocks_.Check(); !status.ok()) {
     std::fprintf(stderr, "KV cache: %s\n", status.ToString().c_str());
     std::abort();
   }

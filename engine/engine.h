@@ -12,6 +12,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "engine/kv/arena_layout.h"
 #include "engine/model/model_spec.h"
 #include "engine/request.h"
 #include "engine/run/executor.h"
@@ -19,13 +20,19 @@
 namespace hysparse {
 
 struct EngineOptions {
-  int32_t max_num_seqs = 64;                               // sequences running at once
-  int32_t max_num_batched_tokens = 2048;                   // tokens of one step
-  int32_t max_model_len = 0;                               // 0: the model's max_context
-  int32_t max_waiting = 1024;                              // queued sequences; beyond: ResourceExhausted (429)
-  int64_t global_pages = 0, window_pages = 0;              // pages of each KV class in the arena
-  int32_t global_page_tokens = 0, window_page_tokens = 0;  // 0: the model's own (MakeKvLayout), as the runner lays out
-  // After each step, checks that every page is free or owned exactly once, and aborts if not.
+  int32_t max_num_seqs = 64;                       // sequences with pages on the device
+  int32_t max_num_batched_tokens = 2048;           // tokens of one step
+  int32_t max_model_len = 0;                       // 0: the model's max_context
+  int32_t max_waiting = 1024;                      // queued sequences; beyond: ResourceExhausted (429)
+  int64_t max_waiting_tokens = int64_t{16} << 20;  // of their prompts, likewise
+  int32_t output_reserve = 512;                    // answer tokens that pages are promised for at admission, at most
+  int32_t max_overtakes = 64;                      // schedule/scheduler.h
+  bool shrink_budget_with_depth = true;            // schedule/step_cost.h; off for comparisons
+  bool prefix_caching = true;                      // across requests; the choices of one request always share
+  KvLayout kv_layout;                              // of the pages in both arenas, as the executor lays them out
+  ArenaLayout arena;
+  ArenaLayout host_arena;  // slabs 0: preempted sequences are computed again
+  // After each step, checks that every page is accounted for exactly once, and aborts if not.
 #ifdef HYSPARSE_DEBUG
   bool check_invariants = true;
 #else
@@ -50,13 +57,23 @@ class EngineObserver {
   virtual void OnFinished(const RequestTimes& times) = 0;
 };
 
+// Bytes of one KV class, as the pages lie in the arena.
+struct KvClassStats {
+  int64_t referenced = 0, cached = 0, spilling = 0, free = 0;  // free: in slabs that the class holds
+  int64_t used() const { return referenced + spilling; }
+};
+
 // A snapshot that never takes the engine's lock.
 struct EngineStats {
-  int32_t running = 0, waiting = 0;
-  int64_t global_pages_used = 0, global_pages_total = 0, window_pages_used = 0, window_pages_total = 0;
-  int64_t kv_tokens = 0;          // tokens of running sequences
-  uint64_t steps = 0;             // heartbeat: counts prefill chunks too
-  double seconds_since_step = 0;  // of a busy engine; 0 when idle
+  int64_t running = 0, waiting = 0, spilled = 0;
+  KvClassStats global, window;
+  int64_t kv_unassigned = 0, kv_total = 0;  // bytes of the arena
+  int64_t host_used = 0, host_total = 0;
+  int64_t kv_tokens = 0;  // tokens of running sequences
+  int64_t preemptions = 0, spills = 0, recomputes = 0, spilled_bytes = 0;
+  int64_t prefix_queried = 0, prefix_hit = 0, prefix_rebuilt = 0;  // tokens
+  int64_t steps = 0;                                               // heartbeat: counts prefill chunks too
+  double seconds_since_step = 0;                                   // of a busy engine; 0 when idle
 };
 
 class Engine {

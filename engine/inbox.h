@@ -1,6 +1,7 @@
 // Inbox: how other threads reach the engine's. Front ends put submissions and cancellations in, the engine thread takes
 // all of them at once at the head of a step, so that nobody ever waits for a step. Bounded: a submission beyond
-// `max_waiting` queued sequences is turned away here. Any thread; waiting() and Left() take no lock.
+// `max_waiting` queued sequences or `max_waiting_tokens` of their prompts is turned away here. Any thread; waiting()
+// and Left() take no lock.
 #pragma once
 
 #include <atomic>
@@ -28,10 +29,12 @@ struct Command {
 
 class Inbox {
  public:
-  explicit Inbox(int32_t max_waiting) : max_waiting_(max_waiting) {}
+  Inbox(int32_t max_waiting, int64_t max_waiting_tokens)
+      : max_waiting_(max_waiting), max_waiting_tokens_(max_waiting_tokens) {}
 
   absl::Status Submit(std::shared_ptr<RequestState> request) {
     const int32_t n = request->request.n;
+    const int64_t tokens = int64_t{n} * static_cast<int64_t>(request->request.prompt.size());
     {
       std::lock_guard lock(mutex_);
       if (stopping_) return absl::UnavailableError("the engine is stopping");
@@ -40,10 +43,16 @@ class Inbox {
         return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", waiting, " of ", max_waiting_,
                                                          " sequences wait and ", n, " more asked"));
       }
+      const int64_t queued = waiting_tokens_.load(std::memory_order_relaxed);
+      if (waiting > 0 && queued + tokens > max_waiting_tokens_) {
+        return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", queued, " of ", max_waiting_tokens_,
+                                                         " prompt tokens wait and ", tokens, " more asked"));
+      }
       if (!ids_.insert(request->request.id).second) {
         return absl::AlreadyExistsError(absl::StrCat("a request with id ", request->request.id, " is being served"));
       }
       waiting_.fetch_add(n, std::memory_order_relaxed);
+      waiting_tokens_.fetch_add(tokens, std::memory_order_relaxed);
       commands_.push_back({std::move(request), {}, -1});
     }
     ready_.notify_one();
@@ -83,18 +92,23 @@ class Inbox {
     ids_.erase(id);
   }
 
-  // `count` sequences left the queue: they run, or ended in it.
-  void Left(int32_t count) { waiting_.fetch_sub(count, std::memory_order_release); }
+  // A sequence with such a prompt left the queue: it runs, or ended in it.
+  void Left(int32_t prompt_tokens) {
+    waiting_tokens_.fetch_sub(prompt_tokens, std::memory_order_relaxed);
+    waiting_.fetch_sub(1, std::memory_order_release);
+  }
   int32_t waiting() const { return waiting_.load(std::memory_order_acquire); }
 
  private:
   const int32_t max_waiting_;
+  const int64_t max_waiting_tokens_;
   std::mutex mutex_;
   std::condition_variable ready_;
   bool stopping_ = false;
   std::vector<Command> commands_;
-  std::unordered_set<std::string> ids_;  // of live requests
-  std::atomic<int32_t> waiting_{0};      // sequences in `commands_` and in the scheduler's queue
+  std::unordered_set<std::string> ids_;     // of live requests
+  std::atomic<int32_t> waiting_{0};         // sequences in `commands_` and in the scheduler's queue
+  std::atomic<int64_t> waiting_tokens_{0};  // of their prompts
 };
 
 }  // namespace hysparse

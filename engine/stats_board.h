@@ -2,9 +2,11 @@
 // that /metrics and the probes never wait for a step. Each figure is exact; figures of one reading may be a step apart.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <iterator>
 
 #include "engine/base/clock.h"
 #include "engine/engine.h"
@@ -14,44 +16,46 @@ namespace hysparse {
 class StatsBoard {
  public:
   // The engine thread woke from idling: the heartbeat counts from here.
-  void Wake(Clock::time_point now) { Set(last_step_, now.time_since_epoch().count()); }
+  void Wake(Clock::time_point now) { last_step_.store(now.time_since_epoch().count(), std::memory_order_relaxed); }
   void Step(Clock::time_point now) {
     Wake(now);
     steps_.fetch_add(1, std::memory_order_relaxed);
   }
   void Publish(const EngineStats& stats, bool busy) {
-    Set(running_, stats.running);
-    Set(global_used_, stats.global_pages_used);
-    Set(global_total_, stats.global_pages_total);
-    Set(window_used_, stats.window_pages_used);
-    Set(window_total_, stats.window_pages_total);
-    Set(kv_tokens_, stats.kv_tokens);
+    for (size_t i = 0; i < kFields; ++i) figures_[i].store(*Field(stats, i), std::memory_order_relaxed);
     busy_.store(busy, std::memory_order_relaxed);
   }
 
   EngineStats Read(int32_t waiting) const {
     EngineStats stats;
+    for (size_t i = 0; i < kFields; ++i) {
+      *const_cast<int64_t*>(Field(stats, i)) = figures_[i].load(std::memory_order_relaxed);
+    }
     stats.waiting = waiting;
-    stats.running = static_cast<int32_t>(Get(running_));
-    stats.global_pages_used = Get(global_used_);
-    stats.global_pages_total = Get(global_total_);
-    stats.window_pages_used = Get(window_used_);
-    stats.window_pages_total = Get(window_total_);
-    stats.kv_tokens = Get(kv_tokens_);
     stats.steps = steps_.load(std::memory_order_relaxed);
     if (busy_.load(std::memory_order_relaxed)) {
-      stats.seconds_since_step = SecondsSince(Clock::time_point(Clock::duration(Get(last_step_))));
+      const Clock::duration since(last_step_.load(std::memory_order_relaxed));
+      stats.seconds_since_step = SecondsSince(Clock::time_point(since));
     }
     return stats;
   }
 
  private:
-  static void Set(std::atomic<int64_t>& figure, int64_t value) { figure.store(value, std::memory_order_relaxed); }
-  static int64_t Get(const std::atomic<int64_t>& figure) { return figure.load(std::memory_order_relaxed); }
+  // What the engine thread publishes; the rest of EngineStats is read where it is counted.
+  static const int64_t* Field(const EngineStats& s, size_t i) {
+    const int64_t* const fields[] = {&s.running,         &s.spilled,       &s.global.referenced, &s.global.cached,
+                                     &s.global.spilling, &s.global.free,   &s.window.referenced, &s.window.cached,
+                                     &s.window.spilling, &s.window.free,   &s.kv_unassigned,     &s.kv_total,
+                                     &s.host_used,       &s.host_total,    &s.kv_tokens,         &s.preemptions,
+                                     &s.spills,          &s.recomputes,    &s.spilled_bytes,     &s.prefix_queried,
+                                     &s.prefix_hit,      &s.prefix_rebuilt};
+    static_assert(std::size(fields) == kFields);
+    return fields[i];
+  }
+  static constexpr size_t kFields = 22;
 
-  std::atomic<int64_t> running_{0}, kv_tokens_{0}, last_step_{0};
-  std::atomic<int64_t> global_used_{0}, global_total_{0}, window_used_{0}, window_total_{0};
-  std::atomic<uint64_t> steps_{0};
+  std::array<std::atomic<int64_t>, kFields> figures_{};
+  std::atomic<int64_t> last_step_{0}, steps_{0};
   std::atomic<bool> busy_{false};
 };
 

@@ -5,151 +5,350 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/kv/sequence_kv.h"
 
 namespace hysparse {
 namespace {
 
+constexpr KvClass kClasses[] = {KvClass::kGlobal, KvClass::kWindow};
+
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// What the owner of `held` pages is still owed.
-int64_t Owed(int64_t promise, int64_t held) { return std::max<int64_t>(0, promise - held); }
-
-// The first token that a step starting at token n still reads.
-int32_t WindowStart(const KvClassLayout& window, int32_t n) { return std::max(0, n - window.window + 1); }
-
-// Tokens that fit behind token n when the table may hold all pages that are free and not promised to others.
-int64_t Room(const KvClassLayout& layout, const PagePool& pool, const BlockTable& table, int64_t promise, int32_t n) {
-  if (layout.layers == 0) return INT32_MAX;
-  // Pages that BeginAppend will free count as free already.
-  const int32_t first = layout.window == 0 ? 0 : WindowStart(layout, n) / layout.page_tokens;
-  const int64_t stale = std::max(0, first - table.first_page());
-  const int64_t others = pool.promised() - Owed(promise, table.size());
-  const int64_t pages = table.size() - stale + (pool.free() + stale - std::max<int64_t>(0, others));
-  return (first + pages) * layout.page_tokens - n;
-}
-
-void GrowTo(const KvClassLayout& layout, PagePool& pool, BlockTable& table, int64_t tokens) {
-  if (layout.layers == 0) return;
-  while (int64_t{table.end_page()} * layout.page_tokens < tokens) {
-    std::optional<BlockRef> block = pool.Allocate();
-    assert(block && "appends are bounded by MaxAppend");
-    table.Append(*std::move(block));
-  }
-}
+KvClass Other(KvClass kv_class) { return kv_class == KvClass::kGlobal ? KvClass::kWindow : KvClass::kGlobal; }
 
 }  // namespace
 
-SequenceKv::SequenceKv(BlockManager* manager, int64_t global_promise, int64_t window_promise)
-    : manager_(manager),
-      global_(&manager->global_pool_),
-      window_(&manager->window_pool_),
-      global_promise_(global_promise),
-      window_promise_(window_promise) {
-  manager_->global_pool_.Promise(global_promise_);
-  manager_->window_pool_.Promise(window_promise_);
-}
-
-SequenceKv::SequenceKv(SequenceKv&& other) noexcept
-    : manager_(std::exchange(other.manager_, nullptr)),
-      global_(std::move(other.global_)),
-      window_(std::move(other.window_)),
-      global_promise_(other.global_promise_),
-      window_promise_(other.window_promise_),
-      num_tokens_(other.num_tokens_),
-      appending_(other.appending_) {}
-
-SequenceKv::~SequenceKv() {
-  if (manager_ == nullptr) return;
-  manager_->global_pool_.Promise(-Owed(global_promise_, global_.size()));
-  manager_->window_pool_.Promise(-Owed(window_promise_, window_.size()));
-}
-
-template <typename Change>
-void SequenceKv::Resize(Change change) {
-  const int64_t global = Owed(global_promise_, global_.size());
-  const int64_t window = Owed(window_promise_, window_.size());
-  change();
-  manager_->global_pool_.Promise(Owed(global_promise_, global_.size()) - global);
-  manager_->window_pool_.Promise(Owed(window_promise_, window_.size()) - window);
-}
-
-int32_t SequenceKv::MaxAppend(int32_t wanted) const {
-  const BlockManager& m = *manager_;
-  const int64_t room = std::min(Room(m.global_, m.global_pool_, global_, global_promise_, num_tokens_),
-                                Room(m.window_, m.window_pool_, window_, window_promise_, num_tokens_));
-  return static_cast<int32_t>(std::clamp<int64_t>(room, 0, wanted));
-}
-
-void SequenceKv::BeginAppend(int32_t count) {
-  Resize([&] {
-    const KvClassLayout& window = manager_->window_;
-    if (window.layers > 0) window_.DropBefore(WindowStart(window, num_tokens_) / window.page_tokens);
-    GrowTo(manager_->global_, manager_->global_pool_, global_, int64_t{num_tokens_} + count);
-    GrowTo(window, manager_->window_pool_, window_, int64_t{num_tokens_} + count);
-  });
-  appending_ = count;
-}
-
-void SequenceKv::EndAppend() {
-  num_tokens_ += std::exchange(appending_, 0);
-  const KvClassLayout& window = manager_->window_;
-  if (window.layers == 0) return;
-  Resize([&] { window_.DropBefore(std::max(0, num_tokens_ - window.window) / window.page_tokens); });
-}
-
-absl::Status SequenceKv::Truncate(int32_t count) {
-  if (count < 0 || count > num_tokens_) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot cut ", count, " of ", num_tokens_, " tokens"));
+BlockManager::BlockManager(const BlockManagerOptions& options)
+    : layout_(options.layout),
+      rebuild_tokens_(options.rebuild_tokens),
+      arena_(options.device),
+      host_(options.host),
+      cache_(&arena_,
+             PrefixHash(options.layout.global.layers > 0 ? options.layout.global.page_tokens : 0, options.hash_key)) {
+  for (const KvClass kv_class : kClasses) {
+    logical_page_[static_cast<size_t>(kv_class)].resize(static_cast<size_t>(options.device.page_ids(kv_class)));
   }
-  const KvClassLayout& global = manager_->global_;
-  const KvClassLayout& window = manager_->window_;
-  const int32_t left = num_tokens_ - count;
-  if (window.layers > 0 && window_.first_page() > WindowStart(window, left) / window.page_tokens) {
-    return absl::FailedPreconditionError(absl::StrCat("cannot cut back to ", left,
-                                                      " tokens: the window's tokens before ",
-                                                      window_.first_page() * window.page_tokens, " are gone"));
+}
+
+PageNeed BlockManager::NeedOf(int64_t tokens) const {
+  return {layout_.global.MaxPages(tokens, 1), layout_.window.MaxPages(tokens, 1)};
+}
+
+absl::Status BlockManager::CanEverFit(int64_t tokens) const {
+  const PageNeed need = NeedOf(tokens);
+  const ArenaLayout& arena = arena_.layout();
+  const int64_t slabs = CeilDiv(need.global, std::max(1, arena.global.pages_per_slab)) +
+                        CeilDiv(need.window, std::max(1, arena.window.pages_per_slab));
+  if (slabs <= arena.slabs) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("a sequence of ", tokens, " tokens needs ", need.global, " global and ", need.window,
+                   " window KV pages (of ", layout_.global.page_tokens, " and ", layout_.window.page_tokens,
+                   " tokens), ", slabs * arena.slab_bytes, " bytes in all; the KV cache has ", arena.bytes(),
+                   ". Ask for fewer tokens or give the server more KV cache memory."));
+}
+
+bool BlockManager::CanProvide(const PageNeed& more) const {
+  const int64_t wanted[2] = {more.global + promised_[0], more.window + promised_[1]};
+  int64_t slabs = arena_.unassigned_slabs();
+  for (const KvClass kv_class : kClasses) {
+    const int64_t per_slab = arena_.layout().of(kv_class).pages_per_slab;
+    const int64_t need = wanted[static_cast<size_t>(kv_class)];
+    if (per_slab == 0) {
+      if (need > 0) return false;
+      continue;
+    }
+    const PageCounts& counts = arena_.counts(kv_class);
+    const int64_t spare = counts.free + counts.cached - need;
+    slabs += spare >= 0 ? spare / per_slab : -CeilDiv(-spare, per_slab);
   }
-  num_tokens_ = left;
-  Resize([&] {
-    if (global.layers > 0) global_.DropFrom(static_cast<int32_t>(CeilDiv(left, global.page_tokens)));
-    if (window.layers > 0) window_.DropFrom(static_cast<int32_t>(CeilDiv(left, window.page_tokens)));
+  return slabs >= 0;
+}
+
+std::optional<BlockRef> BlockManager::Allocate(KvClass kv_class) {
+  if (std::optional<BlockRef> page = arena_.Take(kv_class)) return page;
+  while (cache_.EvictOne(kv_class)) {
+    if (std::optional<BlockRef> page = arena_.Take(kv_class)) return page;
+  }
+  if (!ReclaimSlab(Other(kv_class))) return std::nullopt;
+  return arena_.Take(kv_class);
+}
+
+// Empties a slab of the class: cached pages are evicted until the others' free places hold what is left in the
+// sparsest slab, which moves there.
+bool BlockManager::ReclaimSlab(KvClass from) {
+  const int64_t per_slab = arena_.layout().of(from).pages_per_slab;
+  const PageCounts& counts = arena_.counts(from);
+  // A page that this plan returns cannot move in it: moves come first.
+  if (!returns_.empty() || counts.free + counts.cached - per_slab < promised(from) || per_slab == 0) return false;
+  while (counts.free < per_slab) {
+    if (!cache_.EvictOne(from)) return false;
+    if (arena_.unassigned_slabs() > 0) return true;
+  }
+  const int32_t slab = arena_.SparsestSlab(from);
+  if (slab < 0) return false;
+  arena_.CloseSlab(slab);
+  for (const int32_t page : arena_.UsedPages(slab)) MovePage(from, page);
+  arena_.OpenSlab(slab);
+  return arena_.unassigned_slabs() > 0;
+}
+
+void BlockManager::MovePage(KvClass kv_class, int32_t page) {
+  std::optional<BlockRef> to = arena_.Take(kv_class);
+  assert(to && "the other slabs have room");
+  const int32_t target = to->page();
+  const int32_t logical = logical_page_[static_cast<size_t>(kv_class)][page];
+  NoteLogicalPage(kv_class, target, logical);
+  const auto renumber = [&](BlockTable& table) {
+    if (!table.holds(logical) || table.page(logical) != page) return false;
+    table.Renumber(logical, target);
+    return true;
+  };
+  for (SequenceKv* kv : live_) {
+    if (renumber(kv->table(kv_class)) && kv_class == KvClass::kGlobal && logical < kv->sent_pages_) {
+      updates_.push_back({kv->slot_, logical, target});
+    }
+    if (kv_class == KvClass::kGlobal) continue;
+    for (SequenceKv::PendingSnapshot& snapshot : kv->snapshots_) renumber(snapshot.pages);
+  }
+  cache_.Renumber(kv_class, page, target);
+  arena_.Move(kv_class, page, *std::move(to));
+  moves_.push_back({kv_class, page, target});
+}
+
+bool BlockManager::TakePromise(SequenceKv& kv, int64_t tokens, PageNeed* need) {
+  const PageNeed whole = NeedOf(tokens);
+  need->global = std::max<int64_t>(0, whole.global - kv.global_.size());
+  need->window = std::max<int64_t>(0, whole.window - kv.window_.size());
+  if (!CanProvide(*need)) return false;
+  kv.SetPromise(whole.global, whole.window);
+  return true;
+}
+
+std::unique_ptr<SequenceKv> BlockManager::Admit(const KvRequest& request, PageNeed* need) {
+  std::unique_ptr<SequenceKv> kv(new SequenceKv(this));
+  kv->cached_ = request.cached && layout_.global.layers > 0;
+  kv->salt_ = request.salt;
+  kv->prompt_tokens_ = request.prompt_tokens;
+  const PrefixMatch match = SharePrefix(*kv, request);
+  StartBehindPrefix(*kv, match.nodes);
+  if (!TakePromise(*kv, request.promise, need)) return nullptr;
+  CountPrefix(request, *kv, match.miss);
+  return kv;
+}
+
+PrefixMatch BlockManager::SharePrefix(SequenceKv& kv, const KvRequest& request) {
+  if (!kv.cached_) return {};
+  const auto page = static_cast<size_t>(layout_.global.page_tokens);
+  // The last token is never taken from the cache: its logits are wanted.
+  const size_t whole = std::min(request.hashes.size(), (request.tokens.size() - 1) / page);
+  PrefixMatch match = cache_.Find(request.salt, request.hashes.first(whole), request.tokens);
+  kv.Resize([&] {
+    for (const int32_t node : match.nodes) kv.global_.Append(arena_.Share(KvClass::kGlobal, cache_.page(node)));
   });
+  kv.inserted_pages_ = static_cast<int32_t>(match.nodes.size());
+  kv.tip_ = match.nodes.empty() ? -1 : match.nodes.back();
+  return match;
+}
+
+void BlockManager::StartBehindPrefix(SequenceKv& kv, std::span<const int32_t> nodes) {
+  const int32_t page = layout_.global.page_tokens;
+  const auto cached = static_cast<int32_t>(nodes.size()) * page;
+  kv.cached_tokens_ = kv.num_tokens_ = cached;
+  if (layout_.window.layers == 0 || nodes.empty()) return;
+  for (size_t i = nodes.size(); i > 0 && static_cast<int64_t>(nodes.size() - i) * page < rebuild_tokens_; --i) {
+    const PrefixCache::Snapshot* snapshot = cache_.UseSnapshot(nodes[i - 1]);
+    if (snapshot == nullptr) continue;
+    kv.num_tokens_ = static_cast<int32_t>(i) * page;
+    kv.window_.StartAt(snapshot->first_page);
+    for (const int32_t each : snapshot->pages) {
+      BlockRef shared = arena_.Share(KvClass::kWindow, each);
+      kv.Resize([&] { kv.window_.Append(std::move(shared)); });
+    }
+    return;
+  }
+  kv.num_tokens_ = kv.rebuilt_from_ = static_cast<int32_t>(std::max<int64_t>(0, cached - rebuild_tokens_));
+  kv.window_.StartAt(kv.num_tokens_ / layout_.window.page_tokens);
+}
+
+void BlockManager::CountPrefix(const KvRequest& request, const SequenceKv& kv, PrefixMiss miss) {
+  if (!kv.cached_) {
+    ++stats_.not_cached;
+    return;
+  }
+  stats_.queried_tokens += static_cast<int64_t>(request.tokens.size());
+  stats_.hit_tokens += kv.cached_tokens_;
+  stats_.rebuilt_tokens += kv.cached_tokens_ - kv.num_tokens_;
+  if (static_cast<int32_t>(request.tokens.size()) <= layout_.global.page_tokens) {
+    ++stats_.short_prompts;
+  } else if (miss == PrefixMiss::kNone) {
+    ++stats_.full_hits;
+  } else {
+    ++(miss == PrefixMiss::kCold ? stats_.cold_misses : stats_.evicted_misses);
+  }
+}
+
+void BlockManager::Commit(SequenceKv& kv, int32_t computed, TokenAt token) {
+  if (!kv.cached_ || kv.spilled_) return;
+  const int32_t size = layout_.global.page_tokens;
+  std::vector<int32_t> tokens(static_cast<size_t>(size));
+  for (; kv.cached_ && (kv.inserted_pages_ + 1) * size <= computed; ++kv.inserted_pages_) {
+    const int32_t logical = kv.inserted_pages_, page = kv.global_.page(logical);
+    for (int32_t i = 0; i < size; ++i) tokens[static_cast<size_t>(i)] = token(logical * size + i);
+    kv.tip_ = cache_.Insert(kv.salt_, kv.tip_, tokens, page);
+    if (kv.tip_ < 0) {
+      kv.cached_ = false;
+    } else if (const int32_t known = cache_.page(kv.tip_); known != page) {
+      // Another sequence computed the same bits first: one copy is enough.
+      kv.global_.Replace(logical, arena_.Share(KvClass::kGlobal, known));
+      if (logical < kv.sent_pages_) updates_.push_back({kv.slot_, logical, known});
+    }
+  }
+  std::erase_if(kv.snapshots_, [&](const SequenceKv::PendingSnapshot& snapshot) {
+    if (snapshot.position > computed) return false;
+    const int32_t node = cache_.NodeOf(kv.global_.page(snapshot.position / size - 1));
+    if (node >= 0) cache_.AddSnapshot(node, snapshot.pages.first_page(), snapshot.pages.pages());
+    return true;
+  });
+}
+
+void BlockManager::Retire(SequenceKv& kv, int32_t computed, TokenAt token) {
+  if (!kv.cached_ || kv.spilled_) return;
+  const int32_t end = computed / layout_.global.page_tokens * layout_.global.page_tokens;
+  if (end > 0 && layout_.window.layers > 0) kv.SnapshotAt(end);
+  Commit(kv, computed, token);
+}
+
+void BlockManager::BeginPlan(uint64_t step) {
+  step_ = step;
+  assert(spills_.empty() && moves_.empty() && returns_.empty());
+}
+
+void BlockManager::TakeCopies(StepPlan& plan) {
+  // Nothing will run: table changes wait for the plan that does.
+  if (plan.chunks.empty() && spills_.empty() && moves_.empty() && returns_.empty()) return;
+  plan.spills = std::exchange(spills_, {});
+  plan.moves = std::exchange(moves_, {});
+  plan.returns = std::exchange(returns_, {});
+  plan.updates = std::exchange(updates_, {});
+}
+
+BlockManager::Transit& BlockManager::InTransit() {
+  if (transit_.empty() || transit_.back().step != step_) transit_.emplace_back().step = step_;
+  return transit_.back();
+}
+
+void BlockManager::CompleteStep(uint64_t step) {
+  std::erase_if(transit_, [&](Transit& transit) {
+    if (transit.step > step) return false;
+    for (const PageCopy& copy : transit.spilled) arena_.EndSpill(copy.kv_class, copy.from);
+    return true;
+  });
+}
+
+bool BlockManager::Spill(SequenceKv& kv) {
+  assert(!kv.spilled_);
+  if (!moves_.empty()) return false;  // a page just moved is not yet where it will be read
+  int64_t slabs = host_.unassigned_slabs();
+  for (const KvClass kv_class : kClasses) {
+    const int64_t per_slab = host_.layout().of(kv_class).pages_per_slab;
+    const int64_t lack = kv.table(kv_class).size() - host_.counts(kv_class).free;
+    if (lack > 0) slabs -= per_slab > 0 ? CeilDiv(lack, per_slab) : slabs + 1;
+  }
+  if (slabs < 0) return false;
+  kv.SetPromise(0, 0);
+  kv.snapshots_.clear();
+  for (const KvClass kv_class : kClasses) SpillPages(kv, kv_class);
+  kv.spilled_ = true;
+  kv.inserted_pages_ = 0;
+  kv.tip_ = -1;
+  return true;
+}
+
+void BlockManager::SpillPages(SequenceKv& kv, KvClass kv_class) {
+  BlockTable& table = kv.table(kv_class);
+  BlockTable& host = kv_class == KvClass::kGlobal ? kv.host_global_ : kv.host_window_;
+  Transit& transit = InTransit();
+  host.StartAt(table.first_page());
+  for (const int32_t page : table.pages()) {
+    host.Append(*host_.Take(kv_class));
+    const PageCopy copy{kv_class, page, host.pages().back()};
+    spills_.push_back(copy);
+    if (arena_.BeginSpill(kv_class, page)) transit.spilled.push_back(copy);
+  }
+  spilled_bytes_total_ += table.size() * layout_.of(kv_class).page_bytes();
+  table.Clear();
+}
+
+bool BlockManager::Return(SequenceKv& kv, const KvRequest& request) {
+  assert(kv.spilled_);
+  // Pages that it had whole. The last one, if partly written, is its own to write on.
+  KvRequest held = request;
+  const int32_t tokens = std::max(kv.num_tokens_, kv.cached_tokens_);
+  if (kv.cached_)
+    held.hashes =
+        held.hashes.first(std::min(held.hashes.size(), static_cast<size_t>(tokens / layout_.global.page_tokens)));
+  SharePrefix(kv, held);
+  PageNeed need;
+  const size_t returns = returns_.size();
+  if (TakePromise(kv, request.promise, &need) && ReturnPages(kv, KvClass::kGlobal) &&
+      ReturnPages(kv, KvClass::kWindow)) {
+    InTransit().returned.push_back(std::move(kv.host_global_));
+    InTransit().returned.push_back(std::move(kv.host_window_));
+    kv.spilled_ = false;
+    return true;
+  }
+  returns_.resize(returns);
+  kv.SetPromise(0, 0);
+  kv.global_.Clear();
+  kv.window_.Clear();
+  kv.inserted_pages_ = 0;
+  kv.tip_ = -1;
+  return false;
+}
+
+// Copies what the table does not hold yet.
+bool BlockManager::ReturnPages(SequenceKv& kv, KvClass kv_class) {
+  BlockTable& table = kv.table(kv_class);
+  const BlockTable& host = kv_class == KvClass::kGlobal ? kv.host_global_ : kv.host_window_;
+  if (table.size() == 0) table.StartAt(host.first_page());
+  for (int32_t logical = table.end_page(); logical < host.end_page(); ++logical) {
+    std::optional<BlockRef> page = Allocate(kv_class);
+    if (!page) return false;
+    NoteLogicalPage(kv_class, page->page(), logical);
+    returns_.push_back({kv_class, host.page(logical), page->page()});
+    kv.Resize([&] { table.Append(*std::move(page)); });
+  }
+  return true;
+}
+
+absl::Status BlockManager::CheckArena(const Arena& arena, bool host) const {
+  for (const KvClass kv_class : kClasses) {
+    const bool global = kv_class == KvClass::kGlobal;
+    std::vector<std::span<const int32_t>> owners;
+    for (const SequenceKv* kv : live_) {
+      owners.push_back(host ? (global ? kv->host_global_ : kv->host_window_).pages()
+                            : (global ? kv->global_ : kv->window_).pages());
+      if (host || global) continue;
+      for (const auto& snapshot : kv->snapshots_) owners.push_back(snapshot.pages.pages());
+    }
+    for (const Transit& transit : transit_) {
+      for (size_t i = global ? 0 : 1; host && i < transit.returned.size(); i += 2) {
+        owners.push_back(transit.returned[i].pages());
+      }
+    }
+    if (absl::Status status = arena.Check(kv_class, owners); !status.ok()) return status;
+  }
   return absl::OkStatus();
 }
 
-BlockManager::BlockManager(const KvClassLayout& global, int64_t global_pages, const KvClassLayout& window,
-                           int64_t window_pages)
-    : global_(global), window_(window), global_pool_(global_pages), window_pool_(window_pages) {}
-
-absl::Status BlockManager::CanEverFit(int64_t tokens) const {
-  const int64_t global = global_.MaxPages(tokens, 1), window = window_.MaxPages(tokens, 1);
-  if (global <= global_pool_.total() && window <= window_pool_.total()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "a sequence of ", tokens, " tokens needs ", global, " global and ", window, " window KV pages (of ",
-      global_.page_tokens, " and ", window_.page_tokens, " tokens); the KV cache has ", global_pool_.total(), " and ",
-      window_pool_.total(), ". Ask for fewer tokens or give the server more KV cache memory."));
-}
-
-std::optional<SequenceKv> BlockManager::Admit(int64_t tokens) {
-  const int64_t global = global_.MaxPages(tokens, 1), window = window_.MaxPages(tokens, 1);
-  if (global > global_pool_.free() - global_pool_.promised()) return std::nullopt;
-  if (window > window_pool_.free() - window_pool_.promised()) return std::nullopt;
-  return SequenceKv(this, global, window);
-}
-
-absl::Status BlockManager::Check(const std::vector<const SequenceKv*>& sequences) const {
-  for (KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
-    std::vector<std::span<const int32_t>> tables;
+absl::Status BlockManager::Check() const {
+  if (absl::Status status = CheckArena(arena_, false); !status.ok()) return status;
+  if (absl::Status status = CheckArena(host_, true); !status.ok()) return status;
+  for (const KvClass kv_class : kClasses) {
     int64_t owed = 0;
-    for (const SequenceKv* kv : sequences) {
-      const bool global = kv_class == KvClass::kGlobal;
-      const BlockTable& table = global ? kv->global_ : kv->window_;
-      tables.push_back(table.pages());
-      owed += Owed(global ? kv->global_promise_ : kv->window_promise_, table.size());
-    }
-    if (absl::Status status = pool(kv_class).Check(tables); !status.ok()) return status;
-    if (owed != pool(kv_class).promised()) {
-      return absl::InternalError(absl::StrCat("promised ", pool(kv_class).promised(), " pages, owed ", owed));
+    for (const SequenceKv* kv : live_) owed += kv->Owed(kv_class);
+    if (owed != promised(kv_class)) {
+      return absl::InternalError(absl::StrCat("promised ", promised(kv_class), " pages, owed ", owed));
     }
   }
   return absl::OkStatus();

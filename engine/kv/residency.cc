@@ -82,6 +82,14 @@ KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype) {
   return layout;
 }
 
+int64_t RebuildTokens(const ModelSpec& spec) {
+  int64_t tokens = 0;
+  for (const LayerSpec& layer : spec.layers) {
+    if (ClassOf(layer) == KvClass::kWindow) tokens += layer.window - 1;
+  }
+  return tokens;
+}
+
 KvBytes ResidentBytes(const ModelSpec& spec, int64_t tokens, int64_t element_bytes) {
   KvBytes bytes;
   for (const LayerSpec& layer : spec.layers) {

@@ -65,6 +65,11 @@ struct KvLayout {
 // neither divides 64 nor is a multiple of it; in the window class the largest power of two <= min(64, window).
 KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype);
 
+// Tokens before position M that must run again, with the full layers' K and V of all before M at hand, so that the
+// window layers hold what token M reads: each window layer widens by window - 1 what the one above it needs. Running M
+// too makes it w + (n - 1)(w - 1) rows for n layers of window w.
+int64_t RebuildTokens(const ModelSpec& spec);
+
 // The formula of the papers: exact bytes that a sequence of n tokens keeps, `element_bytes` each, no page rounding.
 KvBytes ResidentBytes(const ModelSpec& spec, int64_t tokens, int64_t element_bytes);
 // The same if every layer were a full layer with the full layers' KV heads and head sizes.

@@ -17,12 +17,11 @@ SampleRow ScoreRow(const Sequence& sequence, int32_t position) {
   return row;
 }
 
-// Appends `entries` to a plan's array and notes the range in the row.
-template <typename Entry>
-void AppendRange(const std::vector<Entry>& entries, std::vector<Entry>& array, int32_t& begin, int32_t& end) {
-  begin = static_cast<int32_t>(array.size());
+template <typename Entries, typename Entry>
+PlanRange Append(const Entries& entries, std::vector<Entry>& array) {
+  const auto begin = static_cast<int32_t>(array.size());
   array.insert(array.end(), entries.begin(), entries.end());
-  end = static_cast<int32_t>(array.size());
+  return {begin, static_cast<int32_t>(array.size())};
 }
 
 // The row that samples the token at `position`.
@@ -46,37 +45,63 @@ SampleRow DrawRow(const Sequence& sequence, int32_t position, StepPlan& plan) {
   row.bias_begin = static_cast<int32_t>(plan.bias.size());
   for (const auto& [token, bias] : sampling.logit_bias) plan.bias.push_back({token, bias});
   row.bias_end = static_cast<int32_t>(plan.bias.size());
-  AppendRange(sequence.history(), plan.history, row.history_begin, row.history_end);
+  PlanRange history = Append(sequence.history(), plan.history);
+  if (sequence.row_in_flight() >= 0 && sequence.has_penalties()) {
+    plan.history.push_back({kSampledToken, 0, 1});
+    ++history.end;
+  }
+  row.history_begin = history.begin;
+  row.history_end = history.end;
   if (sequence.stops_banned()) {
-    AppendRange(sequence.shared()->stop_ids, plan.banned, row.banned_begin, row.banned_end);
+    const PlanRange banned = Append(sequence.shared()->stop_ids, plan.banned);
+    row.banned_begin = banned.begin;
+    row.banned_end = banned.end;
   }
   return row;
 }
 
+void AppendTables(const SequenceKv& kv, PlannedChunk& chunk, StepPlan& plan) {
+  chunk.slot = kv.slot();
+  chunk.position = kv.num_tokens();
+  chunk.write_from = kv.write_from();
+  chunk.window_from = kv.window_from();
+  chunk.global_first = kv.sent_pages();
+  chunk.global_pages = Append(kv.global().pages().subspan(static_cast<size_t>(kv.sent_pages())), plan.global_pages);
+  chunk.window_first_page = kv.window().first_page();
+  chunk.window_pages = Append(kv.window().pages(), plan.window_pages);
+}
+
 }  // namespace
 
-void AppendChunk(const Sequence& sequence, int32_t count, StepPlan& plan) {
+void AppendChunk(Sequence& sequence, int32_t count, StepPlan& plan) {
   PlannedChunk chunk;
   chunk.sequence = sequence.id();
-  chunk.position = sequence.computed_tokens();
-  const std::span<const int32_t> global = sequence.kv()->global().pages(), window = sequence.kv()->window().pages();
-  chunk.global_pages.assign(global.begin(), global.end());
-  chunk.window_pages.assign(window.begin(), window.end());
-  chunk.window_first_page = sequence.kv()->window().first_page();
-
-  chunk.tokens.reserve(count);
+  AppendTables(*sequence.kv(), chunk, plan);
+  sequence.kv()->MarkSent();
+  chunk.input_row = sequence.row_in_flight();
+  chunk.tokens.begin = static_cast<int32_t>(plan.tokens.size());
+  chunk.rows.begin = static_cast<int32_t>(plan.rows.size());
+  const int32_t known = sequence.num_tokens(), last = sequence.planned_tokens() - 1;
+  int32_t sampled = -1;
   for (int32_t i = 0; i < count; ++i) {
     const int32_t position = chunk.position + i, next = position + 1;
-    chunk.tokens.push_back(sequence.token(position));
-    if (next < sequence.prompt_tokens()) {
-      if (!sequence.scores_prompt()) continue;
-      chunk.rows.push_back(ScoreRow(sequence, next));
+    plan.tokens.push_back(position < known ? sequence.token(position) : kSampledToken);
+    if (position < chunk.write_from) continue;
+    if (next < sequence.prompt_tokens() && sequence.scores_prompt() && next >= sequence.next_scored()) {
+      plan.rows.push_back(ScoreRow(sequence, next));
+      sequence.set_next_scored(next + 1);
+    } else if (position == last && next >= sequence.prompt_tokens()) {
+      sampled = static_cast<int32_t>(plan.rows.size());
+      plan.rows.push_back(DrawRow(sequence, next, plan));
     } else {
-      chunk.rows.push_back(DrawRow(sequence, next, plan));
+      continue;
     }
-    chunk.logit_rows.push_back(i);
+    plan.logit_rows.push_back(i);
   }
-  plan.chunks.push_back(std::move(chunk));
+  chunk.tokens.end = static_cast<int32_t>(plan.tokens.size());
+  chunk.rows.end = static_cast<int32_t>(plan.rows.size());
+  sequence.Planned(plan.step, sampled);
+  plan.chunks.push_back(chunk);
 }
 
 }  // namespace hysparse

@@ -1,5 +1,5 @@
-// Turns "this sequence computes its next `count` tokens" into plain data: tokens, block tables, and the rows to score
-// or sample with their sampling state. Engine thread; pure.
+// Turns "this sequence computes its next `count` tokens" into plain data: tokens, changes of its block tables, and the
+// rows to score or sample with their sampling state. Engine thread.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,8 @@
 
 namespace hysparse {
 
-// `sequence.kv()->BeginAppend(count)` has been called. count >= 1.
-void AppendChunk(const Sequence& sequence, int32_t count, StepPlan& plan);
+// `sequence.kv()->BeginAppend(count)` has been called; 1 <= count <= pending_tokens(), and 1 when a token is in flight.
+// Tells the sequence what was planned.
+void AppendChunk(Sequence& sequence, int32_t count, StepPlan& plan);
 
 }  // namespace hysparse

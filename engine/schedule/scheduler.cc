@@ -1,67 +1,250 @@
 #include "engine/schedule/scheduler.h"
 
 #include <algorithm>
-#include <optional>
+#include <cmath>
 #include <utility>
 
 #include "engine/schedule/plan_builder.h"
 
 namespace hysparse {
+namespace {
 
-Scheduler::Scheduler(const SchedulerLimits& limits, BlockManager* blocks) : limits_(limits), blocks_(blocks) {
-  limits_.max_num_batched_tokens = std::max(1, limits_.max_num_batched_tokens);
+// Of the queue's first, how many that cannot be admitted are looked at in one plan.
+constexpr int32_t kMostRefused = 16;
+// The oldest prompt gets this far in a step at least, however deep.
+constexpr int32_t kLeastChunk = 64;
+// A sequence that comes back has room for so many tokens at least, so that it does not leave again at once.
+constexpr int32_t kReturnReserve = 64;
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerOptions& options, BlockManager* blocks) : options_(options), blocks_(blocks) {
+  options_.max_num_batched_tokens = std::max(1, options_.max_num_batched_tokens);
   // So that the running decodes always fit into one step.
-  limits_.max_num_seqs = std::clamp(limits_.max_num_seqs, 1, limits_.max_num_batched_tokens);
+  options_.max_num_seqs = std::clamp(options_.max_num_seqs, 1, options_.max_num_batched_tokens);
+  for (int32_t slot = options_.max_num_seqs; slot-- > 0;) free_slots_.push_back(slot);
 }
 
-void Scheduler::Add(std::shared_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
+void Scheduler::Add(SequencePtr sequence) {
+  const double steps = options_.cost.Of(0, sequence->prompt_tokens()) / options_.max_num_batched_tokens;
+  const double handicap = std::floor(steps) + sequence->request().priority;
+  const double most = options_.max_overtakes;
+  const int64_t id = sequence->id();
+  Enqueue(std::move(sequence), id + static_cast<int64_t>(std::clamp(handicap, -most, most)));
+}
+
+void Scheduler::Enqueue(SequencePtr sequence, int64_t key) {
+  sequence->schedule.queue_key = key;
+  waiting_.insert(std::move(sequence));
+}
 
 StepPlan Scheduler::Plan() {
   plan_ = StepPlan{};
   plan_.step = ++step_;
   planned_.clear();
-  budget_ = limits_.max_num_batched_tokens;
+  tokens_left_ = options_.max_num_batched_tokens;
+  newly_admitted_.clear();
+  spilled_now_ = false;
+  blocks_->BeginPlan(step_);
+  SettleLast();
   PlanDecodes();
-  PlanPrefills();
+  PlanReturns();
   PlanAdmissions();
+  PlanPrefills();
+  blocks_->TakeCopies(plan_);
   return std::move(plan_);
 }
 
+void Scheduler::SettleLast() {
+  for (const SequencePtr& sequence : settle_) {
+    if (sequence->kv() != nullptr) sequence->Settle();
+  }
+  settle_.clear();
+}
+
 void Scheduler::PlanDecodes() {
-  for (const std::shared_ptr<Sequence>& sequence : running_) {
-    if (sequence->state() == SequenceState::kDecode) PlanChunk(sequence);
+  for (const SequencePtr& sequence : running_) {
+    const SequenceKv* kv = sequence->kv();
+    if (kv == nullptr || kv->spilled()) continue;  // preempted for one before it
+    if (sequence->state() != SequenceState::kDecode || sequence->pending_tokens() == 0) continue;
+    if (sequence->kv()->MaxAppend(1) > 0) {
+      PlanChunk(sequence, 1);
+    } else {
+      MakeRoom(sequence);
+    }
+  }
+  if (spilled_now_) {
+    running_.remove_if([](const SequencePtr& s) { return s->kv() == nullptr || s->kv()->spilled(); });
   }
 }
 
-void Scheduler::PlanPrefills() {
-  for (const std::shared_ptr<Sequence>& sequence : running_) {
-    if (budget_ == 0) return;
-    if (sequence->state() == SequenceState::kPrefill) PlanChunk(sequence);
+// Preempts the youngest, whose pages the plans after this one will have. One at a time: what it frees may be enough.
+void Scheduler::MakeRoom(const SequencePtr& sequence) {
+  if (spilled_now_ || blocks_->moving()) return;
+  for (const KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
+    if (blocks_->arena().counts(kv_class).spilling > 0) return;
+  }
+  SequencePtr victim = sequence;
+  for (const SequencePtr& other : running_) {
+    if (!Busy(*other) && other->id() > victim->id()) victim = other;
+  }
+  Preempt(victim);
+}
+
+void Scheduler::Preempt(const SequencePtr& victim) {
+  spilled_now_ = true;
+  FreeSlot(*victim);
+  victim->schedule.busy_step = step_;
+  ++stats_.preemptions;
+  if (blocks_->Spill(*victim->kv())) {
+    const auto younger = [&](const SequencePtr& other) { return other->id() > victim->id(); };
+    spilled_.insert(std::find_if(spilled_.begin(), spilled_.end(), younger), victim);
+    ++stats_.spills;
+  } else {
+    victim->Preempt();
+    Enqueue(victim, INT64_MIN / 2 + victim->id());  // before all that never ran
+    ++stats_.recomputes;
+  }
+}
+
+void Scheduler::PlanReturns() {
+  if (spilled_now_) return;
+  while (!spilled_.empty() && static_cast<int32_t>(running_.size()) < options_.max_num_seqs) {
+    const SequencePtr sequence = spilled_.front();
+    if (Busy(*sequence) || !Return(sequence)) return;
+    spilled_.pop_front();
+    running_.push_back(sequence);
+    sequence->schedule.busy_step = step_;  // its pages are there when this step is done
+    ++stats_.returns;
   }
 }
 
 void Scheduler::PlanAdmissions() {
-  while (budget_ > 0 && !waiting_.empty() && static_cast<int32_t>(running_.size()) < limits_.max_num_seqs) {
-    std::optional<SequenceKv> kv = blocks_->Admit(waiting_.front()->max_kv_tokens());
-    if (!kv) return;
-    waiting_.front()->Admit(*std::move(kv));
-    running_.splice(running_.end(), waiting_, waiting_.begin());
-    PlanChunk(running_.back());
+  int32_t refused = 0;
+  for (auto it = waiting_.begin(); it != waiting_.end() && spilled_.empty() && !spilled_now_;) {
+    if (static_cast<int32_t>(running_.size()) >= options_.max_num_seqs || refused == kMostRefused) return;
+    const SequencePtr sequence = *it;
+    if (Busy(*sequence)) return;  // preempted just now
+    if (!Admit(sequence)) {
+      if (sequence->schedule.overtaken >= options_.max_overtakes) return;
+      ++refused;
+      ++it;
+      continue;
+    }
+    for (auto passed = waiting_.begin(); passed != it; ++passed) ++(*passed)->schedule.overtaken;
+    it = waiting_.erase(it);
+    running_.push_back(sequence);
   }
 }
 
-void Scheduler::PlanChunk(const std::shared_ptr<Sequence>& sequence) {
-  const int32_t count = sequence->kv()->MaxAppend(std::min(budget_, sequence->pending_tokens()));
-  if (count == 0) return;
-  sequence->kv()->BeginAppend(count);
-  AppendChunk(*sequence, count, plan_);
-  planned_.push_back(sequence);
-  budget_ -= count;
+void Scheduler::PlanPrefills() {
+  std::vector<std::pair<double, SequencePtr>> prefills;
+  SequencePtr oldest;
+  for (const SequencePtr& sequence : running_) {
+    if (sequence->state() != SequenceState::kPrefill || Busy(*sequence) || sequence->pending_tokens() == 0) continue;
+    prefills.emplace_back(CostLeft(*sequence), sequence);
+    if (oldest == nullptr || sequence->id() < oldest->id()) oldest = sequence;
+  }
+  if (oldest == nullptr) return;
+  std::stable_sort(prefills.begin(), prefills.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  double cost = tokens_left_;
+  const double oldest_has = std::min(cost / 2, CostLeft(*oldest));
+  for (const auto& [left, sequence] : prefills) {
+    if (sequence != oldest) cost -= PlanChunk(sequence, cost - oldest_has);
+  }
+  PlanChunk(oldest, cost, kLeastChunk);
 }
 
-void Scheduler::Remove(const Sequence& sequence) {
-  const auto is_it = [&](const std::shared_ptr<Sequence>& other) { return other.get() == &sequence; };
-  if (running_.remove_if(is_it) == 0) waiting_.remove_if(is_it);
+double Scheduler::PlanChunk(const SequencePtr& sequence, double cost, int32_t least) {
+  if (cost <= 0 || tokens_left_ <= 0) return 0;
+  const int32_t position = sequence->planned_kv();
+  const int32_t wanted = std::max(least, options_.cost.TokensFor(position, cost));
+  const int32_t count = sequence->kv()->MaxAppend(std::min({wanted, sequence->pending_tokens(), tokens_left_}));
+  if (count <= 0 || !sequence->kv()->BeginAppend(count)) return 0;
+  AppendChunk(*sequence, count, plan_);
+  planned_.push_back({sequence, position + count, plan_.chunks.back().rows});
+  settle_.push_back(sequence);
+  sequence->schedule.busy_step = step_;
+  tokens_left_ -= count;
+  return options_.cost.Of(position, count);
+}
+
+double Scheduler::CostLeft(const Sequence& sequence) const {
+  return options_.cost.Of(sequence.planned_kv(), sequence.pending_tokens());
+}
+
+KvRequest Scheduler::RequestOf(const Sequence& sequence, int32_t reserve, std::vector<int32_t>& tokens,
+                               std::vector<uint64_t>& hashes) const {
+  const RequestState& shared = *sequence.shared();
+  KvRequest request;
+  request.tokens = shared.request.prompt;
+  request.hashes = shared.page_hashes;
+  request.salt = shared.salt;
+  request.cached = shared.cached && !sequence.scores_prompt();
+  request.prompt_tokens = sequence.prompt_tokens();
+  request.promise = std::min<int64_t>(sequence.max_kv_tokens(), int64_t{sequence.planned_tokens()} + reserve);
+  if (sequence.output_tokens() > 0) {
+    tokens = shared.request.prompt;
+    for (int32_t at = sequence.prompt_tokens(); at < sequence.num_tokens(); ++at) tokens.push_back(sequence.token(at));
+    request.tokens = tokens;
+    if (request.cached) hashes = blocks_->hash().Pages(shared.salt, tokens);
+    request.hashes = hashes;
+  }
+  return request;
+}
+
+bool Scheduler::Admit(const SequencePtr& sequence) {
+  Sequence::Schedule& note = sequence->schedule;
+  if (note.refused && !blocks_->CanProvide(note.lacked)) return false;
+  const int32_t left = sequence->request().max_tokens - sequence->output_tokens();
+  std::vector<int32_t> tokens;
+  std::vector<uint64_t> hashes;
+  const int32_t reserve =
+      std::min(left, note.admitted ? std::max(kReturnReserve, options_.output_reserve) : options_.output_reserve);
+  std::unique_ptr<SequenceKv> kv = blocks_->Admit(RequestOf(*sequence, reserve, tokens, hashes), &note.lacked);
+  note.refused = kv == nullptr;
+  if (kv == nullptr) return false;
+  if (!note.admitted) newly_admitted_.push_back(sequence);
+  sequence->Admit(std::move(kv));
+  TakeSlot(*sequence);
+  return true;
+}
+
+bool Scheduler::Return(const SequencePtr& sequence) {
+  const int32_t left = sequence->request().max_tokens - sequence->output_tokens();
+  const int32_t reserve = std::min(left, std::max(kReturnReserve, options_.output_reserve));
+  std::vector<int32_t> tokens;
+  std::vector<uint64_t> hashes;
+  if (!blocks_->Return(*sequence->kv(), RequestOf(*sequence, reserve, tokens, hashes))) return false;
+  TakeSlot(*sequence);
+  return true;
+}
+
+void Scheduler::TakeSlot(Sequence& sequence) {
+  sequence.schedule.slot = free_slots_.back();
+  free_slots_.pop_back();
+  sequence.kv()->set_slot(sequence.schedule.slot);
+}
+
+void Scheduler::FreeSlot(Sequence& sequence) {
+  if (sequence.schedule.slot >= 0) free_slots_.push_back(std::exchange(sequence.schedule.slot, -1));
+}
+
+void Scheduler::Remove(Sequence& sequence) {
+  FreeSlot(sequence);
+  const auto is_it = [&](const SequencePtr& other) { return other.get() == &sequence; };
+  if (running_.remove_if(is_it) > 0 || spilled_.remove_if(is_it) > 0) return;
+  const auto it = waiting_.find(SequencePtr(SequencePtr{}, &sequence));
+  if (it != waiting_.end()) waiting_.erase(it);
+}
+
+std::vector<const Sequence*> Scheduler::Queue(int32_t count) const {
+  std::vector<const Sequence*> queue;
+  for (const SequencePtr& sequence : waiting_) {
+    if (static_cast<int32_t>(queue.size()) == count) break;
+    queue.push_back(sequence.get());
+  }
+  return queue;
 }
 
 }  // namespace hysparse

@@ -1,61 +1,132 @@
-// Scheduler: which sequences run in the next step and how far each gets. Continuous batching, first come first served,
-// with chunked prefill under a token budget. Engine thread only; knows no clock, no device and no request's sink.
+// Scheduler: which sequences run in the next step and how far each gets. Continuous batching with chunked prefill,
+// admission by KV bytes and preemption by spilling. Engine thread only; knows no clock, no device and no request's
+// sink.
 //
 //   scheduler.Add(sequence);
-//   StepPlan plan = scheduler.Plan();     // phases: decodes, then prefills under way, then the queue's head
-//   …run it, Advance and Accept each planned sequence…
-//   scheduler.Remove(sequence);           // when it finished, in any state
+//   StepPlan plan = scheduler.Plan();          // while the step before runs; Settle and the phases below
+//   …launch it; when it is done, Computed and Accept each of scheduler.TakePlanned(), blocks.Commit…
+//   scheduler.Remove(sequence);                // when it finished, in any state
 //
-// Rules. A running decode gets its token in every step. Prefills share what the budget leaves, oldest first. The head
-// of the queue is admitted when KV pages for its whole life can be promised; nobody overtakes it, so nobody starves,
-// and no sequence runs out of pages midway. A step's cost on the host is O(running + tokens + pages of the running
-// sequences): a block table is copied into the plan whole (64 KiB a million tokens), a plan being free of pointers.
+// Phases of a plan: settle what the last one planned; one token for each decode; spilled sequences return; the queue is
+// admitted; prefills share what the budget leaves.
+//
+// Rules.
+// - The queue's order is the order of arrival plus a handicap between -max_overtakes and max_overtakes: the steps that
+// the
+//   prompt will take, plus the request's priority (lower is sooner). So a short prompt may pass a long one, and nobody
+//   is passed in this way by more than 2 * max_overtakes of those that came later.
+// - A sequence is admitted when its prompt and min(max_tokens, output_reserve) more tokens can be promised. One that
+// cannot
+//   be may be passed by max_overtakes others that can, then the queue waits for it.
+// - Beyond its promise a decode takes what is free. When nothing is, the youngest running sequence is spilled to the
+// host;
+//   if the host arena is full it is computed again later. Nothing is admitted before all have returned.
+// - Prefills share the budget, which counts tokens by their cost (step_cost.h): the one with the least left first, but
+// the
+//   oldest has at least half.
+//
+// The host's cost of a plan is O(running + log waiting + tokens), whatever the contexts.
 #pragma once
 
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "engine/kv/block_manager.h"
+#include "engine/schedule/step_cost.h"
 #include "engine/schedule/step_plan.h"
 #include "engine/sequence.h"
 
 namespace hysparse {
 
-struct SchedulerLimits {
+struct SchedulerOptions {
   int32_t max_num_seqs = 64;
   int32_t max_num_batched_tokens = 2048;
+  int32_t output_reserve = 512;
+  int32_t max_overtakes = 64;
+  StepCost cost;  // default: a budget that does not shrink with depth
+};
+
+// A sequence's part of a plan.
+struct PlannedSequence {
+  std::shared_ptr<Sequence> sequence;
+  int32_t computed = 0;  // tokens it has when the step is done
+  PlanRange rows;        // of the plan
+};
+
+struct SchedulerStats {
+  int64_t preemptions = 0, spills = 0, recomputes = 0, returns = 0;
 };
 
 class Scheduler {
  public:
-  Scheduler(const SchedulerLimits& limits, BlockManager* blocks);
+  using SequencePtr = std::shared_ptr<Sequence>;
+  using Running = std::list<SequencePtr>;
 
-  void Add(std::shared_ptr<Sequence> sequence);  // to the end of the queue
+  Scheduler(const SchedulerOptions& options, BlockManager* blocks);
+
+  void Add(SequencePtr sequence);  // state waiting
+  // Empty when nothing can be done before a step under way is done, or at all.
   StepPlan Plan();
-  // Forgets a sequence, running or waiting.
-  void Remove(const Sequence& sequence);
-
   // The sequences of the last plan, chunk by chunk.
-  const std::vector<std::shared_ptr<Sequence>>& planned() const { return planned_; }
-  const std::list<std::shared_ptr<Sequence>>& running() const { return running_; }  // oldest first
-  const std::list<std::shared_ptr<Sequence>>& waiting() const { return waiting_; }
+  std::vector<PlannedSequence> TakePlanned() { return std::exchange(planned_, {}); }
+  // Sequences that the last plan admitted for the first time.
+  const std::vector<SequencePtr>& newly_admitted() const { return newly_admitted_; }
+  // Forgets a sequence, running, spilled or waiting.
+  void Remove(Sequence& sequence);
+
+  const Running& running() const { return running_; }  // those with pages on the device
+  const Running& spilled() const { return spilled_; }  // oldest first
+  int32_t num_waiting() const { return static_cast<int32_t>(waiting_.size()); }
+  const SchedulerStats& stats() const { return stats_; }
+  // The first of the queue, in order, at most `count`.
+  std::vector<const Sequence*> Queue(int32_t count) const;
 
  private:
-  void PlanDecodes();
-  void PlanPrefills();
-  void PlanAdmissions();
-  // Gives the sequence as much of the budget as it can use.
-  void PlanChunk(const std::shared_ptr<Sequence>& sequence);
+  struct QueueOrder {
+    bool operator()(const SequencePtr& a, const SequencePtr& b) const {
+      return std::pair(a->schedule.queue_key, a->id()) < std::pair(b->schedule.queue_key, b->id());
+    }
+  };
 
-  SchedulerLimits limits_;
+  void SettleLast();
+  void PlanDecodes();
+  void PlanReturns();
+  void PlanAdmissions();
+  void PlanPrefills();
+
+  void Enqueue(SequencePtr sequence, int64_t key);
+  void MakeRoom(const SequencePtr& sequence);
+  void Preempt(const SequencePtr& victim);
+  bool Admit(const SequencePtr& sequence);
+  bool Return(const SequencePtr& sequence);
+  // Gives the sequence as many of its pending tokens as the step, its pages and `cost` allow, but `least` whatever they
+  // cost. Returns what they do.
+  double PlanChunk(const SequencePtr& sequence, double cost, int32_t least = 1);
+  // What the sequence's KV is asked for; `tokens` and `hashes` hold what the request does not.
+  KvRequest RequestOf(const Sequence& sequence, int32_t reserve, std::vector<int32_t>& tokens,
+                      std::vector<uint64_t>& hashes) const;
+  double CostLeft(const Sequence& sequence) const;
+  bool Busy(const Sequence& sequence) const { return sequence.schedule.busy_step == plan_.step; }
+  void TakeSlot(Sequence& sequence);
+  void FreeSlot(Sequence& sequence);
+
+  SchedulerOptions options_;
   BlockManager* blocks_;
-  std::list<std::shared_ptr<Sequence>> waiting_, running_;
+  std::set<SequencePtr, QueueOrder> waiting_;
+  Running running_, spilled_;
+  std::vector<int32_t> free_slots_;
+  SchedulerStats stats_;
   // Of the step being planned.
   StepPlan plan_;
-  std::vector<std::shared_ptr<Sequence>> planned_;
-  int32_t budget_ = 0;
+  std::vector<PlannedSequence> planned_;
+  std::vector<SequencePtr> settle_;  // planned in the last step
+  std::vector<SequencePtr> newly_admitted_;
+  int32_t tokens_left_ = 0;
+  bool spilled_now_ = false;
   uint64_t step_ = 0;
 };
 
