@@ -148,11 +148,11 @@ void Scheduler::PlanPrefills() {
   if (oldest == nullptr) return;
   std::stable_sort(prefills.begin(), prefills.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   double cost = tokens_left_;
-  const double oldest_has = std::min(cost / 2, CostLeft(*oldest));
+  double reserved = std::min(cost / 2, CostLeft(*oldest));  // until the oldest had its turn
   for (const auto& [left, sequence] : prefills) {
-    if (sequence != oldest) cost -= PlanChunk(sequence, cost - oldest_has);
+    if (sequence == oldest) reserved = 0;
+    cost -= PlanChunk(sequence, cost - reserved, sequence == oldest ? kLeastChunk : 1);
   }
-  PlanChunk(oldest, cost, kLeastChunk);
 }
 
 double Scheduler::PlanChunk(const SequencePtr& sequence, double cost, int32_t least) {

@@ -29,9 +29,7 @@ GenerateRequest RandomRequest(std::mt19937& rng, std::string id) {
 }
 
 TEST(EngineStress, TenThousandRandomCancelsLeaveNoPageAndDisturbNobody) {
-  EngineOptions options = TestOptions();
-  options.global_pages = 60;  // about four requests: the queue is never empty
-  options.window_pages = 26;
+  EngineOptions options = TestOptions(60, 26);  // about four requests: the queue is never empty
   options.max_waiting = 40;
   TestEngine t(options);
   t.model->stop_every = 60;
@@ -83,16 +81,14 @@ TEST(EngineStress, TenThousandRandomCancelsLeaveNoPageAndDisturbNobody) {
   }
   while (!open.empty()) ASSERT_NO_FATAL_FAILURE(settle(0));
   const EngineStats stats = t.StatsWhenIdle();
-  EXPECT_EQ(stats.global_pages_used + stats.window_pages_used + stats.kv_tokens, 0);
+  EXPECT_EQ(stats.global.used() + stats.window.used() + stats.kv_tokens, 0);
   EXPECT_GT(complete, 100);
   EXPECT_GT(cut, 100);
   RecordProperty("refused", refused);
 }
 
 TEST(EngineStress, ManyThreadsSubmitCancelAndWatch) {
-  EngineOptions options = TestOptions();
-  options.global_pages = 80;
-  options.window_pages = 40;
+  EngineOptions options = TestOptions(80, 40);
   options.max_waiting = 30;
   TestEngine t(options);
   t.model->stop_every = 40;
@@ -101,11 +97,11 @@ TEST(EngineStress, ManyThreadsSubmitCancelAndWatch) {
   std::atomic<int> finished = 0, refused = 0;
   std::atomic<bool> watching = true;
   std::thread watcher([&] {
-    uint64_t last = 0;
+    int64_t last = 0;
     while (watching) {
       const EngineStats stats = t.engine.Stats();
       EXPECT_GE(stats.steps, last);
-      EXPECT_LE(stats.global_pages_used, stats.global_pages_total);
+      EXPECT_LE(stats.global.used() + stats.window.used(), stats.kv_total);
       EXPECT_LE(stats.waiting, 30);
       last = stats.steps;
       std::this_thread::yield();
@@ -145,7 +141,7 @@ TEST(EngineStress, ManyThreadsSubmitCancelAndWatch) {
   watcher.join();
   EXPECT_EQ(finished + refused, kThreads * kRequests);
   const EngineStats stats = t.StatsWhenIdle();
-  EXPECT_EQ(stats.global_pages_used + stats.window_pages_used, 0);
+  EXPECT_EQ(stats.global.used() + stats.window.used(), 0);
 }
 
 TEST(EngineStress, StopWhileClientsSubmitAnswersEveryAcceptedRequest) {

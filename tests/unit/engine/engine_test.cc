@@ -205,9 +205,8 @@ TEST(Engine, AFullQueueRefusesAndRecovers) {
 }
 
 TEST(Engine, RefusesWhatCanNeverFitWithTheNumbers) {
-  EngineOptions options = TestOptions();
-  options.global_pages = 10;  // of 8 tokens
-  TestEngine t(options);
+  // 12 slabs: for 80 tokens 10 and, for a window of 16 in up to 6 pages, 3.
+  TestEngine t(TestOptions(13, 0));
   auto sink = std::make_shared<CollectSink>();
   const absl::Status status = t.engine.Submit(TestRequest("a", 70, 30), sink);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
@@ -272,10 +271,10 @@ TEST(Engine, CancelEndsAWaitingAPrefillingAndADecodingRequest) {
   sinks.push_back(t.Submit(TestRequest("waiting", 4, 100)));
   t.engine.Start();
   for (auto& sink : sinks) EXPECT_EQ(sink->Wait()[0].finish, FinishReason::kCancelled);
-  EXPECT_EQ(sinks[0]->Wait()[0].tokens.size(), 3u) << "ended by the step after the cancellation";
+  EXPECT_EQ(sinks[0]->Wait()[0].tokens.size(), 2u) << "what the step under way samples is dropped";
   EXPECT_TRUE(sinks[1]->Wait()[0].tokens.empty());
   const EngineStats stats = t.StatsWhenIdle();
-  EXPECT_EQ(stats.global_pages_used + stats.window_pages_used, 0);
+  EXPECT_EQ(stats.global.used() + stats.window.used(), 0);
   EXPECT_EQ(t.model->Steps().size(), 3u);
 }
 
@@ -284,8 +283,8 @@ TEST(Engine, CancelOfOneChoiceLeavesTheOthers) {
   GenerateRequest request = TestRequest("a", 4, 20);
   request.n = 3;
   t.model->hook = [&](const StepPlan& plan) {
-    if (plan.step == 2) t.engine.Cancel("a", 1);
-    if (plan.step == 4) t.engine.Cancel("a", 1);  // again: it has ended
+    if (plan.step == 5) t.engine.Cancel("a", 1);  // admitted in step 3, when choice 0 had computed the prompt
+    if (plan.step == 7) t.engine.Cancel("a", 1);  // again: it has ended
     return absl::OkStatus();
   };
   auto sink = t.Submit(request);
@@ -315,22 +314,23 @@ TEST(Engine, AFailedStepFailsItsSequencesAndNotTheNext) {
   }
   EXPECT_EQ(c->Wait()[0].tokens, ExpectedTokens(later, 20));
   const EngineStats stats = t.StatsWhenIdle();
-  EXPECT_EQ(stats.global_pages_used + stats.window_pages_used, 0);
+  EXPECT_EQ(stats.global.used() + stats.window.used(), 0);
 }
 
 // Answers every row with the same token, or with too few rows.
 class ConstantExecutor : public Executor {
  public:
   ConstantExecutor(int32_t token, size_t missing) : token_(token), missing_(missing) {}
-  absl::StatusOr<StepResult> Execute(const StepPlan& plan) override {
-    size_t rows = 0;
-    for (const PlannedChunk& chunk : plan.chunks) rows += chunk.rows.size();
-    rows -= std::min(rows, missing_);
+  void Launch(StepPlan plan) override { rows_.push_back(plan.rows.size()); }
+  absl::StatusOr<StepResult> Wait() override {
+    const size_t rows = rows_.front() - std::min(rows_.front(), missing_);
+    rows_.pop_front();
     return StepResult{std::vector<int32_t>(rows, token_), std::vector<float>(rows, 0.0f),
                       std::vector<std::vector<TokenLogprob>>(rows)};
   }
 
  private:
+  std::deque<size_t> rows_;
   int32_t token_;
   size_t missing_;
 };
@@ -368,7 +368,7 @@ TEST(Engine, StopCancelsEverythingAndRefusesWhatComesAfter) {
   EXPECT_EQ(t.engine.Submit(TestRequest("x", 5, 5), sinks[0]).code(), absl::StatusCode::kUnavailable);
   const EngineStats stats = t.engine.Stats();
   EXPECT_EQ(stats.running + stats.waiting, 0);
-  EXPECT_EQ(stats.global_pages_used + stats.window_pages_used, 0);
+  EXPECT_EQ(stats.global.used() + stats.window.used(), 0);
   t.engine.Stop();
 }
 
@@ -394,8 +394,8 @@ TEST(Engine, TheSinkIsReleasedAfterTheLastChoice) {
 
 TEST(Engine, StatsFollowTheWork) {
   TestEngine t;
-  EXPECT_EQ(t.engine.Stats().global_pages_total, 200);
-  EXPECT_EQ(t.engine.Stats().window_pages_total, 60);
+  EXPECT_EQ(t.engine.Stats().kv_total, 230 * 256);
+  EXPECT_EQ(t.engine.Stats().kv_unassigned, 230 * 256);
   EngineStats seen;
   t.model->hook = [&](const StepPlan& plan) {
     if (plan.step == 4) seen = t.engine.Stats();
@@ -406,13 +406,15 @@ TEST(Engine, StatsFollowTheWork) {
   sink->Wait();
   EXPECT_EQ(seen.running, 1);
   EXPECT_EQ(seen.waiting, 0);
-  EXPECT_EQ(seen.steps, 3u) << "chunks count";
+  EXPECT_EQ(seen.steps, 2) << "chunks count; the third still runs while the fourth is launched";
   EXPECT_EQ(seen.kv_tokens, 70);
-  EXPECT_EQ(seen.global_pages_used, 9) << "of 8 tokens each";
-  EXPECT_EQ(seen.window_pages_used, 5) << "tokens 55 to 70 in pages of 4";
+  EXPECT_EQ(seen.global.referenced, 9 * 256) << "pages of 8 tokens";
+  EXPECT_EQ(seen.window.referenced, 5 * 128) << "tokens 55 to 70 in pages of 4";
+  EXPECT_EQ(seen.window.cached, 128)
+      << "kept for those who continue at token 64: tokens 49 to 63, the first page alone";
   const EngineStats idle = t.StatsWhenIdle();
   EXPECT_EQ(idle.kv_tokens, 0);
-  EXPECT_EQ(idle.steps, t.model->Steps().size());
+  EXPECT_EQ(idle.steps, static_cast<int64_t>(t.model->Steps().size()));
 }
 
 TEST(Engine, AStuckStepShowsInTheHeartbeat) {

@@ -8,10 +8,12 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <thread>
@@ -40,15 +42,26 @@ inline ModelSpec TestSpec() {
   return spec;
 }
 
-inline EngineOptions TestOptions() {
+// Global pages of 8 tokens and 256 bytes, window pages of 4 tokens and 128 bytes: a slab is one or two.
+inline KvLayout TestLayout(const ModelSpec& spec = TestSpec()) {
+  KvLayout layout = MakeKvLayout(spec, DType::kF32);
+  layout.global.page_tokens = 8;
+  layout.window.page_tokens = 4;
+  return layout;
+}
+inline ArenaLayout TestArena(int64_t global_pages, int64_t window_pages, const KvLayout& layout = TestLayout()) {
+  return MakeArenaLayout(layout, global_pages * layout.global.page_bytes() + window_pages * layout.window.page_bytes())
+      .value();
+}
+
+inline EngineOptions TestOptions(int64_t global_pages = 200, int64_t window_pages = 60) {
   EngineOptions options;
   options.max_num_seqs = 8;
   options.max_num_batched_tokens = 32;
   options.max_waiting = 64;
-  options.global_pages = 200;
-  options.window_pages = 60;
-  options.global_page_tokens = 8;
-  options.window_page_tokens = 4;
+  options.kv_layout = TestLayout();
+  options.arena = TestArena(global_pages, window_pages);
+  options.shrink_budget_with_depth = false;  // the test model has next to no fixed work
   options.check_invariants = true;
   return options;
 }
@@ -81,9 +94,10 @@ struct FakeModel {
   };
 
   uint32_t stop_every = 0;                            // 1 in so many tokens is the stop id 7
-  std::function<absl::Status(const StepPlan&)> hook;  // engine thread, before each step
+  std::function<absl::Status(const StepPlan&)> hook;  // engine thread, as a step is launched
   std::mutex mutex;
   std::vector<std::vector<Chunk>> steps;
+  size_t spills = 0, moves = 0, returns = 0;  // pages copied
 
   std::vector<std::vector<Chunk>> Steps() {
     std::lock_guard lock(mutex);
@@ -91,93 +105,183 @@ struct FakeModel {
   }
 };
 
+// Runs a step inside Launch. Stricter than a device: what the contract of step_plan.h forbids is an error here.
 class FakeExecutor : public Executor {
  public:
   FakeExecutor(std::shared_ptr<FakeModel> model, const ModelSpec& spec, const EngineOptions& options)
-      : model_(std::move(model)),
-        options_(options),
-        window_(spec.layers.back().window),
-        global_(static_cast<size_t>(options.global_pages * options.global_page_tokens), -1),
-        slide_(static_cast<size_t>(options.window_pages * options.window_page_tokens), -1) {}
-
-  absl::StatusOr<StepResult> Execute(const StepPlan& plan) override {
-    {
-      std::lock_guard lock(model_->mutex);
-      auto& step = model_->steps.emplace_back();
-      for (const PlannedChunk& c : plan.chunks) {
-        step.push_back({c.sequence, c.position, static_cast<int32_t>(c.tokens.size())});
-      }
+      : model_(std::move(model)), options_(options), window_(spec.layers.back().window) {
+    for (const KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
+      const auto page_tokens = static_cast<size_t>(options.kv_layout.of(kv_class).page_tokens);
+      Memory& memory = memory_[static_cast<size_t>(kv_class)];
+      memory.page_tokens = static_cast<int32_t>(page_tokens);
+      memory.device.assign(static_cast<size_t>(options.arena.page_ids(kv_class)) * page_tokens, -1);
+      memory.host.assign(static_cast<size_t>(options.host_arena.page_ids(kv_class)) * page_tokens, -1);
     }
+    tables_.resize(static_cast<size_t>(options.max_num_seqs));
+  }
+
+  void Launch(StepPlan plan) override { results_.push_back(Run(plan)); }
+  absl::StatusOr<StepResult> Wait() override {
+    absl::StatusOr<StepResult> result = std::move(results_.front());
+    results_.pop_front();
+    return result;
+  }
+
+ private:
+  // "K and V" are token ids.
+  struct Memory {
+    int32_t page_tokens = 0;
+    std::vector<int32_t> device, host;
+    std::set<int32_t> spilling, returning;  // device pages, in this step
+  };
+  Memory& of(KvClass kv_class) { return memory_[static_cast<size_t>(kv_class)]; }
+
+  absl::StatusOr<StepResult> Run(StepPlan& plan) {
+    Log(plan);
     if (model_->hook) {
       if (absl::Status status = model_->hook(plan); !status.ok()) return status;
     }
     if (plan.num_tokens() > options_.max_num_batched_tokens) return absl::InternalError("over the budget");
+    if (absl::Status status = Copy(plan); !status.ok()) return status;
+    for (const TableUpdate& update : plan.updates) {
+      auto& table = tables_.at(static_cast<size_t>(update.slot));
+      if (static_cast<size_t>(update.logical_page) < table.size()) table[update.logical_page] = update.page;
+    }
     // All writes before all reads, as on a device: a page in two tables would show.
     for (const PlannedChunk& chunk : plan.chunks) {
-      if (absl::Status status = Write(chunk); !status.ok()) return status;
+      if (absl::Status status = Write(chunk, plan); !status.ok()) return status;
     }
     StepResult result;
     for (const PlannedChunk& chunk : plan.chunks) {
       if (absl::Status status = Read(chunk, plan, result); !status.ok()) return status;
     }
+    sampled_ = result.token;
     return result;
   }
 
- private:
-  int32_t* Global(const PlannedChunk& c, int32_t position) {
-    const size_t page = static_cast<size_t>(position / options_.global_page_tokens);
-    if (page >= c.global_pages.size()) return nullptr;
-    return &global_[static_cast<size_t>(c.global_pages[page] * options_.global_page_tokens +
-                                        position % options_.global_page_tokens)];
-  }
-  int32_t* Window(const PlannedChunk& c, int32_t position) {
-    const int32_t page = position / options_.window_page_tokens - c.window_first_page;
-    if (page < 0 || page >= static_cast<int32_t>(c.window_pages.size())) return nullptr;
-    return &slide_[static_cast<size_t>(c.window_pages[static_cast<size_t>(page)] * options_.window_page_tokens +
-                                       position % options_.window_page_tokens)];
+  void Log(const StepPlan& plan) {
+    std::lock_guard lock(model_->mutex);
+    auto& step = model_->steps.emplace_back();
+    for (const PlannedChunk& c : plan.chunks) step.push_back({c.sequence, c.position, c.tokens.size()});
+    model_->spills += plan.spills.size();
+    model_->moves += plan.moves.size();
+    model_->returns += plan.returns.size();
   }
 
-  absl::Status Write(const PlannedChunk& chunk) {
-    for (size_t i = 0; i < chunk.tokens.size(); ++i) {
-      const int32_t position = chunk.position + static_cast<int32_t>(i);
-      int32_t *global = Global(chunk, position), *window = Window(chunk, position);
+  absl::Status Copy(const StepPlan& plan) {
+    for (Memory& memory : memory_) memory.spilling.clear(), memory.returning.clear();
+    for (const PageCopy& copy : plan.spills) {
+      Memory& m = of(copy.kv_class);
+      std::copy_n(&m.device.at(At(m, copy.from)), m.page_tokens, &m.host.at(At(m, copy.to)));
+      m.spilling.insert(copy.from);
+    }
+    for (const PageCopy& copy : plan.moves) {
+      Memory& m = of(copy.kv_class);
+      if (m.spilling.contains(copy.to)) return absl::InternalError("a move overwrites a page that is spilled");
+      std::copy_n(&m.device.at(At(m, copy.from)), m.page_tokens, &m.device.at(At(m, copy.to)));
+      std::fill_n(&m.device.at(At(m, copy.from)), m.page_tokens, -2);
+    }
+    for (const PageCopy& copy : plan.returns) {
+      Memory& m = of(copy.kv_class);
+      if (m.spilling.contains(copy.to)) return absl::InternalError("a return overwrites a page that is spilled");
+      std::copy_n(&m.host.at(At(m, copy.from)), m.page_tokens, &m.device.at(At(m, copy.to)));
+      m.returning.insert(copy.to);
+    }
+    return absl::OkStatus();
+  }
+  static size_t At(const Memory& memory, int32_t page) {
+    return static_cast<size_t>(page) * static_cast<size_t>(memory.page_tokens);
+  }
+
+  // Where a token's K and V lie, null when its page is not in the table.
+  int32_t* Global(const PlannedChunk& c, int32_t position) {
+    Memory& m = of(KvClass::kGlobal);
+    const auto page = static_cast<size_t>(position / m.page_tokens);
+    const std::vector<int32_t>& table = tables_.at(static_cast<size_t>(c.slot));
+    if (page >= table.size() || m.returning.contains(table[page])) return nullptr;
+    return &m.device.at(At(m, table[page]) + static_cast<size_t>(position % m.page_tokens));
+  }
+  int32_t* Window(const PlannedChunk& c, const StepPlan& plan, int32_t position) {
+    Memory& m = of(KvClass::kWindow);
+    const int32_t page = position / m.page_tokens - c.window_first_page;
+    if (page < 0 || page >= c.window_pages.size()) return nullptr;
+    const int32_t physical = plan.window_pages[static_cast<size_t>(c.window_pages.begin + page)];
+    if (m.returning.contains(physical)) return nullptr;
+    return &m.device.at(At(m, physical) + static_cast<size_t>(position % m.page_tokens));
+  }
+  int32_t Token(const PlannedChunk& chunk, const StepPlan& plan, int32_t i) const {
+    const int32_t token = plan.tokens[static_cast<size_t>(chunk.tokens.begin + i)];
+    if (token != kSampledToken) return token;
+    const auto row = static_cast<size_t>(chunk.input_row);
+    return row < sampled_.size() ? sampled_[row] : 0;  // the step before failed: whatever it is, it is dropped
+  }
+
+  absl::Status Write(const PlannedChunk& chunk, const StepPlan& plan) {
+    auto& table = tables_.at(static_cast<size_t>(chunk.slot));
+    table.resize(static_cast<size_t>(chunk.global_first));
+    for (int32_t i = chunk.global_pages.begin; i < chunk.global_pages.end; ++i) {
+      table.push_back(plan.global_pages[static_cast<size_t>(i)]);
+    }
+    for (int32_t i = 0; i < chunk.tokens.size(); ++i) {
+      const int32_t position = chunk.position + i, token = Token(chunk, plan, i);
+      int32_t *global = Global(chunk, position), *window = Window(chunk, plan, position);
       if (global == nullptr || window == nullptr) return absl::InternalError(absl::StrCat("no page for ", position));
-      *global = *window = chunk.tokens[i];
+      const int32_t page = table[static_cast<size_t>(position / of(KvClass::kGlobal).page_tokens)];
+      if (of(KvClass::kGlobal).spilling.contains(page)) return absl::InternalError("a spilled page is written");
+      if (position < chunk.write_from && *global != token) {
+        return absl::InternalError(absl::StrCat("token ", position, " is not the cached one"));
+      }
+      *global = *window = token;
     }
     return absl::OkStatus();
   }
 
   absl::Status Read(const PlannedChunk& chunk, const StepPlan& plan, StepResult& result) {
-    if (chunk.logit_rows.size() != chunk.rows.size()) return absl::InternalError("rows do not match");
-    const int32_t end = chunk.position + static_cast<int32_t>(chunk.tokens.size());
+    const int32_t end = chunk.position + chunk.tokens.size();
     std::vector<int32_t> context;
-    for (int32_t i = 0; i < end; ++i) context.push_back(*Global(chunk, i));
-    for (int32_t i = std::max(0, chunk.position - window_ + 1); i < end; ++i) {
-      const int32_t* held = Window(chunk, i);
+    for (int32_t i = 0; i < end; ++i) {
+      const int32_t* held = Global(chunk, i);
+      if (held == nullptr) return absl::InternalError(absl::StrCat("no page for ", i));
+      context.push_back(*held);
+    }
+    // The rows of a rebuild see what it computed itself; from write_from on a row sees its whole window.
+    const int32_t first_exact = std::max(chunk.position, chunk.write_from);
+    if (first_exact < end && std::max(0, first_exact - window_ + 1) < chunk.window_from) {
+      return absl::InternalError(absl::StrCat("a rebuild from ", chunk.window_from, " is too short for ", first_exact));
+    }
+    for (int32_t i = std::max({0, chunk.position - window_ + 1, chunk.window_from}); i < end; ++i) {
+      const int32_t* held = Window(chunk, plan, i);
       if (held == nullptr || *held != context[static_cast<size_t>(i)]) {
         return absl::InternalError(absl::StrCat("the window lost token ", i));
       }
     }
-    for (size_t r = 0; r < chunk.rows.size(); ++r) {
-      const SampleRow& row = chunk.rows[r];
-      const auto until = std::span(context).first(static_cast<size_t>(chunk.position + chunk.logit_rows[r] + 1));
-      if (row.position != until.size()) return absl::InternalError("a row samples another position");
-      const auto banned =
-          std::span(plan.banned)
-              .subspan(static_cast<size_t>(row.banned_begin), static_cast<size_t>(row.banned_end - row.banned_begin));
-      const int32_t token = row.target >= 0 ? row.target : FakeToken(until, row, banned, model_->stop_every);
-      result.token.push_back(token);
-      result.logprob.push_back(row.want_logprob ? FakeLogprob(until, token) : 0);
-      auto& top = result.top_logprobs.emplace_back();
-      for (int32_t i = 0; i < row.num_top_logprobs; ++i) top.push_back({i, -static_cast<float>(i)});
-    }
+    for (int32_t r = chunk.rows.begin; r < chunk.rows.end; ++r)
+      Sample(chunk, plan, static_cast<size_t>(r), context, result);
     return absl::OkStatus();
+  }
+
+  void Sample(const PlannedChunk& chunk, const StepPlan& plan, size_t r, const std::vector<int32_t>& context,
+              StepResult& result) {
+    const SampleRow& row = plan.rows[r];
+    const auto until = std::span(context).first(static_cast<size_t>(chunk.position + plan.logit_rows[r] + 1));
+    EXPECT_EQ(row.position, until.size()) << "a row samples another position";
+    const auto banned =
+        std::span(plan.banned)
+            .subspan(static_cast<size_t>(row.banned_begin), static_cast<size_t>(row.banned_end - row.banned_begin));
+    const int32_t token = row.target >= 0 ? row.target : FakeToken(until, row, banned, model_->stop_every);
+    result.token.push_back(token);
+    result.logprob.push_back(row.want_logprob ? FakeLogprob(until, token) : 0);
+    auto& top = result.top_logprobs.emplace_back();
+    for (int32_t i = 0; i < row.num_top_logprobs; ++i) top.push_back({i, -static_cast<float>(i)});
   }
 
   std::shared_ptr<FakeModel> model_;
   EngineOptions options_;
   int32_t window_;
-  std::vector<int32_t> global_, slide_;  // [pages * page_tokens] token ids
+  Memory memory_[2];
+  std::vector<std::vector<int32_t>> tables_;  // of each slot: its global pages
+  std::vector<int32_t> sampled_;              // by the last step
+  std::deque<absl::StatusOr<StepResult>> results_;
 };
 
 // Keeps a request's outputs per choice; any thread may wait.
