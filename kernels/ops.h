@@ -62,6 +62,8 @@ class Backend {
 
   // Device memory, zeroed, 64-byte aligned; used before readiness only.
   virtual absl::StatusOr<std::shared_ptr<std::byte>> Allocate(size_t bytes) = 0;
+  // Host memory, zeroed, 64-byte aligned, for copies from and to the device; used before readiness only.
+  virtual absl::StatusOr<std::shared_ptr<std::byte>> AllocateHost(size_t bytes) = 0;
   // Packs the sources, concatenated along their rows, into one matrix. Their memory may go away afterwards.
   virtual absl::StatusOr<std::unique_ptr<PackedMatrix>> Pack(std::span<const MatrixSource> sources) = 0;
   virtual size_t WorkspaceBytes(const StepLimits& limits) const = 0;
@@ -83,6 +85,12 @@ class Backend {
   virtual void Experts(const OpContext& ctx, const ExpertsParams& p) = 0;
   virtual void GatherRows(const OpContext& ctx, const GatherRowsParams& p) = 0;
   virtual void Sample(const OpContext& ctx, const SampleParams& p) = 0;
+
+  // A copy between host and device begins after the ops before it and may run beside those after it, until
+  // FinishCopies; one inside the device is an op like the others.
+  virtual void Copy(const OpContext& ctx, const CopyParams& p) = 0;
+  // Returns when every copy between host and device is done.
+  virtual void FinishCopies(const OpContext& ctx) = 0;
 };
 
 struct CpuOptions {

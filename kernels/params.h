@@ -26,7 +26,7 @@ struct RaggedBatch {
 
 // One layer's view of one KV class. Page p of this layer starts at base + p * page_stride and holds
 // K [G][page_tokens][D], then at v_offset V [G][page_tokens][E]. Token i of sequence s lies in page
-// block_table[s * table_stride + i / page_tokens - first_page[s]], slot i % page_tokens.
+// block_table[table_row[s] * table_stride + i / page_tokens - first_page[s]], slot i % page_tokens.
 struct PagedKv {
   std::byte* base = nullptr;
   int64_t page_stride = 0;  // bytes
@@ -36,9 +36,15 @@ struct PagedKv {
   int32_t qk_dim = 0;
   int32_t v_dim = 0;
   DType dtype = DType::kF32;
-  const int32_t* block_table = nullptr;  // [S, table_stride] page ids
+  const int32_t* block_table = nullptr;  // [rows, table_stride] page ids
   int32_t table_stride = 0;
-  const int32_t* first_page = nullptr;  // [S] logical page of column 0 (0 for the global class)
+  const int32_t* table_row = nullptr;   // [S] row of the block table; null: row s
+  const int32_t* first_page = nullptr;  // [S] logical page of column 0; null: 0
+
+  // Sequence s's logical page p is block_table[table_offset(s) + p].
+  int64_t table_offset(int64_t s) const {
+    return (table_row != nullptr ? table_row[s] : s) * table_stride - (first_page != nullptr ? first_page[s] : 0);
+  }
 };
 
 struct EmbedParams {
@@ -99,6 +105,7 @@ struct KvWriteParams {
   int64_t k_stride = 0, v_stride = 0;
   float v_scale = 1.0f;  // attention_value_scale
   PagedKv kv;
+  const int32_t* first_position = nullptr;  // [S] rows before it are not written; null: every row is
 };
 
 // What the oracle chose in one step, consumed by the sparse layers of the same step.
@@ -129,7 +136,8 @@ struct DenseAttentionParams : AttentionParams {
 };
 
 struct WindowAttentionParams : AttentionParams {
-  int32_t window = 0;  // keys position - window + 1 … position
+  int32_t window = 0;                  // keys position - window + 1 … position
+  const int32_t* first_key = nullptr;  // [S] of which those before it are masked and not read; null: none
 };
 
 // Causal attention over the selected blocks, kv being the oracle layer's cache (spec section 3).
@@ -182,12 +190,23 @@ struct ExpertsParams {
   float* out = nullptr;                          // [T, H], overwritten
 };
 
-// Copies rows: out[r] = x[index[r]].
+// Copies rows of 4-byte elements: out[r] = x[index[r]]. `out` is another buffer than x.
 struct GatherRowsParams {
-  const float* x = nullptr;  // [*, width]
+  const void* x = nullptr;  // [*, width]
   const int32_t* index = nullptr;
   int32_t rows = 0, width = 0;
-  float* out = nullptr;
+  void* out = nullptr;
+};
+
+// Memory that bytes are copied from and to. Host memory is the backend's own (AllocateHost).
+enum class CopyRoute : uint8_t { kDeviceToHost, kDeviceToDevice, kHostToDevice };
+
+// Copies bytes between ranges that do not overlap. Copies of one route run in the order given.
+struct CopyParams {
+  CopyRoute route = CopyRoute::kDeviceToDevice;
+  const std::byte* from = nullptr;
+  std::byte* to = nullptr;
+  int64_t bytes = 0;
 };
 
 // Sampling state of one row, fixed size so that a device can read it.

@@ -25,6 +25,8 @@ std::string CpuBackend::Describe() const {
 
 absl::StatusOr<std::shared_ptr<std::byte>> CpuBackend::Allocate(size_t bytes) { return AllocateZeroed(bytes); }
 
+absl::StatusOr<std::shared_ptr<std::byte>> CpuBackend::AllocateHost(size_t bytes) { return AllocateZeroed(bytes); }
+
 absl::StatusOr<std::unique_ptr<PackedMatrix>> CpuBackend::Pack(std::span<const MatrixSource> sources) {
   return gemm_.Pack(sources);
 }
@@ -60,6 +62,8 @@ void CpuBackend::Experts(const OpContext& ctx, const ExpertsParams& p) {
 }
 void CpuBackend::GatherRows(const OpContext&, const GatherRowsParams& p) { cpu::GatherRows(machine_, p); }
 void CpuBackend::Sample(const OpContext& ctx, const SampleParams& p) { cpu::Sample(pool_, ctx, p); }
+void CpuBackend::Copy(const OpContext&, const CopyParams& p) { cpu::Copy(machine_, p); }
+void CpuBackend::FinishCopies(const OpContext&) {}  // every copy is done when it returns
 
 }  // namespace hysparse::cpu
 

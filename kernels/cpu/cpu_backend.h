@@ -22,6 +22,7 @@ class CpuBackend : public Backend {
   std::string Describe() const override;
 
   absl::StatusOr<std::shared_ptr<std::byte>> Allocate(size_t bytes) override;
+  absl::StatusOr<std::shared_ptr<std::byte>> AllocateHost(size_t bytes) override;
   absl::StatusOr<std::unique_ptr<PackedMatrix>> Pack(std::span<const MatrixSource> sources) override;
   size_t WorkspaceBytes(const StepLimits& limits) const override;
   void Upload(void* device, const void* host, size_t bytes) override;
@@ -42,6 +43,8 @@ class CpuBackend : public Backend {
   void Experts(const OpContext& ctx, const ExpertsParams& p) override;
   void GatherRows(const OpContext& ctx, const GatherRowsParams& p) override;
   void Sample(const OpContext& ctx, const SampleParams& p) override;
+  void Copy(const OpContext& ctx, const CopyParams& p) override;
+  void FinishCopies(const OpContext& ctx) override;
 
  private:
   const DType compute_;

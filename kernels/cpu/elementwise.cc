@@ -1,5 +1,5 @@
-// Embed, RmsNorm, HeadNorm, Rope, Gate, SwiGlu and GatherRows: which rows, and how they are shared out. The arithmetic
-// is in row_ops_body.h. The nanoseconds an element takes are guesses for sharing out only.
+// Embed, RmsNorm, HeadNorm, Rope, Gate, SwiGlu, GatherRows and Copy: which rows, and how they are shared out. The
+// arithmetic is in row_ops_body.h. The nanoseconds an element takes are guesses for sharing out only.
 #include <cstring>
 
 #include "kernels/cpu/ops.h"
@@ -97,8 +97,18 @@ void SwiGlu(const Machine& machine, const SwiGluParams& p) {
 }
 
 void GatherRows(const Machine& machine, const GatherRowsParams& p) {
+  const int64_t row_bytes = int64_t{p.width} * 4;
   ShareRows(machine.pool, p.rows, p.width * kCopyNs, [&](int64_t r) {
-    std::memcpy(p.out + r * p.width, p.x + int64_t{p.index[r]} * p.width, size_t(p.width) * sizeof(float));
+    std::memcpy(static_cast<std::byte*>(p.out) + r * row_bytes,
+                static_cast<const std::byte*>(p.x) + p.index[r] * row_bytes, static_cast<size_t>(row_bytes));
+  });
+}
+
+void Copy(const Machine& machine, const CopyParams& p) {
+  constexpr int64_t kPiece = 16384;  // bytes
+  ShareRows(machine.pool, (p.bytes + kPiece - 1) / kPiece, kPiece / 4 * kCopyNs, [&](int64_t i) {
+    const int64_t begin = i * kPiece;
+    std::memcpy(p.to + begin, p.from + begin, static_cast<size_t>(std::min(kPiece, p.bytes - begin)));
   });
 }
 

@@ -28,6 +28,7 @@ void Rope(const Machine& machine, const RopeParams& p);
 void Gate(const Machine& machine, const GateParams& p);
 void SwiGlu(const Machine& machine, const SwiGluParams& p);
 void GatherRows(const Machine& machine, const GatherRowsParams& p);
+void Copy(const Machine& machine, const CopyParams& p);
 
 // Logits go to the workspace: RouterWorkspaceBytes() at least.
 void Router(const Machine& machine, const OpContext& ctx, const RouterParams& p);

@@ -34,7 +34,7 @@ void DenseAttention(ThreadPool& pool, CpuIsa isa, const OpContext& ctx, const De
 }
 
 void WindowAttention(ThreadPool& pool, CpuIsa isa, const OpContext& ctx, const WindowAttentionParams& p) {
-  RunAttention(pool, KernelsFor(isa, p.kv.dtype), ctx, p, AttentionKind::kWindow, p.window, nullptr);
+  RunAttention(pool, KernelsFor(isa, p.kv.dtype), ctx, p, AttentionKind::kWindow, p.window, nullptr, p.first_key);
 }
 
 void SparseAttention(ThreadPool& pool, CpuIsa isa, const OpContext& ctx, const SparseAttentionParams& p) {

@@ -5,6 +5,7 @@
 // token-major. Which tiles a step is cut into depends on the batch and the thread count, and changes no result.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -26,6 +27,7 @@ struct Job {
   AttentionKind kind = AttentionKind::kDense;
   const AttentionParams* p = nullptr;
   int32_t window = 0;
+  const int32_t* first_key = nullptr;      // [S] window: keys before it are masked; null: none
   const BlockSelection* blocks = nullptr;  // dense: to be chosen, or null; sparse: what was chosen
   int group = 0;                           // query heads per KV head
   int units = 0;                           // units of a row of Q and of K
@@ -33,9 +35,10 @@ struct Job {
   float log2_scale = 0.0f;                 // scale * log2(e): the softmax works in powers of two
 
   bool selects() const { return kind == AttentionKind::kDense && blocks != nullptr; }
-  // First key that the token at `position` sees (dense, window; sparse: 0).
-  int FirstKey(int position) const {
-    return kind == AttentionKind::kWindow && position >= window ? position - window + 1 : 0;
+  // First key that the token of `sequence` at `position` sees (dense, window; sparse: 0).
+  int FirstKey(int sequence, int position) const {
+    const int first = kind == AttentionKind::kWindow && position >= window ? position - window + 1 : 0;
+    return first_key == nullptr ? first : std::max(first, first_key[sequence]);
   }
   int UnitsOfKeys(int keys) const { return kernels->pairs ? keys / 2 : keys; }
 };

@@ -43,7 +43,7 @@ SplitWalk::SplitWalk(const Job& job, const RowTile& tile, int group, Worker& wor
   if (job_.kind == AttentionKind::kSparse) {
     std::fill_n(worker_.cursor, tokens_, 0);
   } else {
-    split_ = job_.FirstKey(Position(0)) / kSplitKeys - 1;
+    split_ = job_.FirstKey(tile_.sequence, Position(0)) / kSplitKeys - 1;
     last_ = Position(tokens_ - 1) / kSplitKeys;
   }
 }
@@ -81,7 +81,7 @@ void SplitWalk::FillMasks() {
     const int64_t end = std::min<int64_t>(Position(i) + 1 - start, kSplitKeys);
     mask = {};
     if (job_.kind != AttentionKind::kSparse) {
-      const int64_t begin = std::max<int64_t>(job_.FirstKey(Position(i)) - start, 0);
+      const int64_t begin = std::max<int64_t>(job_.FirstKey(tile_.sequence, Position(i)) - start, 0);
       if (begin < end) AddRange(mask, static_cast<int>(begin), static_cast<int>(end));
     } else {
       const int64_t block = job_.blocks->block;

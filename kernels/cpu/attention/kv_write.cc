@@ -30,9 +30,9 @@ void KvWrite(ThreadPool& pool, const KvWriteParams& p) {
     const int end = std::min<int>(p.batch.num_tokens, static_cast<int>(index + 1) * kTokens);
     for (int64_t t = index * kTokens; t < end; ++t) {
       const int64_t sequence = p.batch.sequence[t], position = p.batch.position[t];
+      if (p.first_position != nullptr && position < p.first_position[sequence]) continue;
       const int64_t page = position / kv.page_tokens, slot = position % kv.page_tokens;
-      const int64_t column = page - (kv.first_page != nullptr ? kv.first_page[sequence] : 0);
-      std::byte* at = kv.base + int64_t{kv.block_table[sequence * kv.table_stride + column]} * kv.page_stride;
+      std::byte* at = kv.base + int64_t{kv.block_table[kv.table_offset(sequence) + page]} * kv.page_stride;
       for (int64_t g = 0; g < kv.kv_heads; ++g) {
         const int64_t row = g * kv.page_tokens + slot;
         kernels.store(p.k + t * p.k_stride + g * kv.qk_dim, 1.0f, kv.qk_dim, at + row * kv.qk_dim * element, bf16);

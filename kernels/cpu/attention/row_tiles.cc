@@ -7,10 +7,10 @@ namespace {
 
 constexpr int kTilesPerThread = 6;  // aimed at, so that the last worker does not finish late
 
-// Keys that the tokens [begin, end) of one sequence read, about.
-int64_t Keys(const Job& job, int begin, int end) {
+// Keys that the tokens [begin, end) of a sequence read, about.
+int64_t Keys(const Job& job, int sequence, int begin, int end) {
   const int32_t* position = job.p->batch.position;
-  const int64_t seen = int64_t{position[end - 1]} + 1 - job.FirstKey(position[begin]);
+  const int64_t seen = int64_t{position[end - 1]} + 1 - job.FirstKey(sequence, position[begin]);
   if (job.kind != AttentionKind::kSparse) return seen;
   return std::min(seen, int64_t{job.blocks->top} * job.blocks->block);
 }
@@ -19,7 +19,7 @@ int64_t Keys(const Job& job, int begin, int end) {
 int Splits(const Job& job, const RowTile& tile) {
   const int32_t* position = job.p->batch.position;
   const int last = position[tile.token_end - 1] / kSplitKeys;
-  return last - job.FirstKey(position[tile.token_begin]) / kSplitKeys + 1;
+  return last - job.FirstKey(tile.sequence, position[tile.token_begin]) / kSplitKeys + 1;
 }
 
 // Cuts the tokens [begin, end) of a sequence into tiles of `tokens` tokens, or fewer where their block maxima would not
@@ -31,7 +31,7 @@ int Cut(const Job& job, const Scratch& scratch, int sequence, int begin, int end
       const int64_t blocks = job.p->batch.position[begin + n - 1] / job.blocks->block + 1;
       n = static_cast<int>(std::clamp<int64_t>(scratch.block_floats / (blocks * job.group), 1, n));
     }
-    scratch.tiles[tiles++] = {sequence, begin, begin + n, 0, Keys(job, begin, begin + n) * n * job.group};
+    scratch.tiles[tiles++] = {sequence, begin, begin + n, 0, Keys(job, sequence, begin, begin + n) * n * job.group};
     begin += n;
   }
   return tiles;
@@ -48,14 +48,14 @@ RowTiles CutRowTiles(const Job& job, int threads, const Scratch& scratch) {
   int64_t total = 0;
   for (int s = 0; s < batch.num_sequences; ++s) {
     const int begin = batch.query_start[s], end = batch.query_start[s + 1];
-    if (begin < end) total += Keys(job, begin, end) * (end - begin) * job.group * groups;
+    if (begin < end) total += Keys(job, s, begin, end) * (end - begin) * job.group * groups;
   }
   const int64_t too_long = threads == 1 ? INT64_MAX : total / (3 * threads);
   RowTiles tiles;
   for (int s = 0; s < batch.num_sequences; ++s) {
     const int begin = batch.query_start[s], end = batch.query_start[s + 1];
     if (begin >= end) continue;
-    const int64_t cost = Keys(job, begin, end) * std::min(tokens, end - begin) * job.group;
+    const int64_t cost = Keys(job, s, begin, end) * std::min(tokens, end - begin) * job.group;
     tiles.count = Cut(job, scratch, s, begin, end, cost > too_long ? small : tokens, tiles.count);
   }
   for (int i = 0; i < tiles.count; ++i) {

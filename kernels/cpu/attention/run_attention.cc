@@ -181,13 +181,14 @@ class AttentionRun {
 }  // namespace
 
 void RunAttention(ThreadPool& pool, const MicroKernels& kernels, const OpContext& ctx, const AttentionParams& p,
-                  AttentionKind kind, int window, const BlockSelection* blocks) {
+                  AttentionKind kind, int window, const BlockSelection* blocks, const int32_t* first_key) {
   if (p.batch.num_tokens == 0) return;
   Job job;
   job.kernels = &kernels;
   job.kind = kind;
   job.p = &p;
   job.window = window;
+  job.first_key = first_key;
   job.blocks = blocks;
   job.group = p.heads / p.kv.kv_heads;
   const int64_t elements = kernels.pairs ? 2 : 1;

@@ -9,8 +9,8 @@
 
 namespace hysparse::cpu {
 
-// `blocks`: dense: what to select, or null; sparse: what was selected.
+// `blocks`: dense: what to select, or null; sparse: what was selected. `first_key`: as in WindowAttentionParams.
 void RunAttention(ThreadPool& pool, const MicroKernels& kernels, const OpContext& ctx, const AttentionParams& p,
-                  AttentionKind kind, int window, const BlockSelection* blocks);
+                  AttentionKind kind, int window, const BlockSelection* blocks, const int32_t* first_key = nullptr);
 
 }  // namespace hysparse::cpu

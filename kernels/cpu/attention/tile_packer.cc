@@ -15,12 +15,12 @@ TilePacker::TilePacker(const Job& job, const RowTile& tile, int group, int64_t s
     : job_(job),
       kv_(job.p->kv),
       group_(group),
-      sequence_(tile.sequence),
+      table_offset_(job.p->kv.table_offset(tile.sequence)),
       start_(split_start),
       worker_(worker),
       keep_(keep) {
   const int32_t* position = job.p->batch.position;
-  begin_ = job.FirstKey(position[tile.token_begin]);
+  begin_ = job.FirstKey(tile.sequence, position[tile.token_begin]);
   end_ = int64_t{position[tile.token_end - 1]} + 1;
 }
 
@@ -57,10 +57,8 @@ void TilePacker::FillRows(int tile, int64_t offset, int dim, const void** rows) 
   std::fill_n(rows, begin - tile_start, worker_.zeros);
   for (int64_t key = begin; key < end;) {
     const int64_t page = key / kv_.page_tokens, slot = key % kv_.page_tokens;
-    const int64_t column = page - (kv_.first_page != nullptr ? kv_.first_page[sequence_] : 0);
-    const int64_t id = kv_.block_table[int64_t{sequence_} * kv_.table_stride + column];
-    const std::byte* at =
-        kv_.base + id * kv_.page_stride + offset + (int64_t{group_} * kv_.page_tokens + slot) * row_bytes;
+    const std::byte* at = kv_.base + int64_t{kv_.block_table[table_offset_ + page]} * kv_.page_stride + offset +
+                          (int64_t{group_} * kv_.page_tokens + slot) * row_bytes;
     const int64_t stop = std::min(end, (page + 1) * kv_.page_tokens);
     for (; key < stop; ++key, at += row_bytes) rows[key - tile_start] = at;
   }

@@ -26,7 +26,7 @@ class TilePacker {
   const Job& job_;
   const PagedKv& kv_;
   const int group_;
-  const int sequence_;
+  const int64_t table_offset_;  // of the sequence
   const int64_t start_;
   Worker& worker_;
   const bool keep_;
