@@ -95,6 +95,8 @@ void Carve(const ModelSpec& spec, DType compute, Carver& carver, Activations& a)
   carver.Take(a.act, rows, widths.mlp, SizeOf(compute));
   carver.Take(a.block_ids, rows, widths.block_ids, sizeof(int32_t));
   carver.Take(a.block_counts, rows, widths.block_counts, sizeof(int32_t));
+  carver.Take(a.kept_block_ids, rows, widths.block_ids, sizeof(int32_t));
+  carver.Take(a.kept_block_counts, rows, widths.block_counts, sizeof(int32_t));
   carver.Take(a.expert_ids, rows, spec.moe.experts_per_token, sizeof(int32_t));
   carver.Take(a.expert_weights, rows, spec.moe.experts_per_token, sizeof(float));
   carver.Take(a.logits, a.logit_rows, spec.vocab, sizeof(float));

@@ -13,18 +13,20 @@ namespace hysparse {
 
 // Letters as in kernels/params.h. "compute" buffers hold the backend's compute dtype, the others fp32 or int32.
 struct Activations {
-  float* residual = nullptr;        // [T, H] h
-  float* delta = nullptr;           // [T, H] what a block adds to h; gathered rows before the logits
-  void* x = nullptr;                // [T, H] compute: rms_norm(h)
-  float* x_fp32 = nullptr;          // [T, H] the same in fp32, for routers; x itself when compute is fp32
-  float* qkv = nullptr;             // [T, widest fused projection]
-  float* attn = nullptr;            // [T, N * E] of the full, SWA or window branch, before its gate
-  float* attn_sparse = nullptr;     // [T, N * E] of the sparse branch
-  void* attn_out = nullptr;         // [T, N * E] compute: input of o_proj
-  float* gate_up = nullptr;         // [T, 2 * widest MLP]
-  void* act = nullptr;              // [T, widest MLP] compute
-  int32_t* block_ids = nullptr;     // [T, G, K] of the current oracle
-  int32_t* block_counts = nullptr;  // [T, G]
+  float* residual = nullptr;          // [T, H] h
+  float* delta = nullptr;             // [T, H] what a block adds to h; gathered rows
+  void* x = nullptr;                  // [T, H] compute: rms_norm(h)
+  float* x_fp32 = nullptr;            // [T, H] the same in fp32, for routers; x itself when compute is fp32
+  float* qkv = nullptr;               // [T, widest fused projection]
+  float* attn = nullptr;              // [T, N * E] of the full, SWA or window branch, before its gate
+  float* attn_sparse = nullptr;       // [T, N * E] of the sparse branch
+  void* attn_out = nullptr;           // [T, N * E] compute: input of o_proj
+  float* gate_up = nullptr;           // [T, 2 * widest MLP]
+  void* act = nullptr;                // [T, widest MLP] compute
+  int32_t* block_ids = nullptr;       // [T, G, K] of the current oracle
+  int32_t* block_counts = nullptr;    // [T, G]
+  int32_t* kept_block_ids = nullptr;  // where they go when a batch shrinks
+  int32_t* kept_block_counts = nullptr;
   int32_t* expert_ids = nullptr;    // [T, top]
   float* expert_weights = nullptr;  // [T, top]
   float* logits = nullptr;          // [logit_rows, V]

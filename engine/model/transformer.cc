@@ -1,6 +1,7 @@
 #include "engine/model/transformer.h"
 
 #include <cmath>
+#include <utility>
 
 #include "engine/base/result.h"
 
@@ -32,18 +33,51 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Make(const ModelSpec& 
   return std::unique_ptr<Transformer>(new Transformer(spec, weights, backend, std::move(activations)));
 }
 
-void Transformer::Forward(const StepInputs& in) {
-  const int32_t rows = in.batch.num_tokens;
+void Transformer::Forward(StepInputs in) {
+  if (in.batch.num_tokens == 0) return;
   Embed(in);
   const float* delta = nullptr;
   for (size_t l = 0; l < spec_.layers.size(); ++l) {
-    UpdateResidual(delta, weights_.layers[l].input_norm.get(), rows);
+    if (!in.shrinks.empty() && in.shrinks.front().layer == l) {
+      UpdateResidual(delta, nullptr, in.batch.num_tokens);
+      delta = nullptr;
+      Shrink(in.shrinks.front());
+      in.batch = in.shrinks.front().batch;
+      in.shrinks = in.shrinks.subspan(1);
+      if (in.batch.num_tokens == 0) return;
+    }
+    UpdateResidual(delta, weights_.layers[l].input_norm.get(), in.batch.num_tokens);
     Attend(in, l);
-    UpdateResidual(a_.delta, weights_.layers[l].post_norm.get(), rows, spec_.layers[l].moe);
-    Mlp(l, rows);
+    UpdateResidual(a_.delta, weights_.layers[l].post_norm.get(), in.batch.num_tokens, spec_.layers[l].moe);
+    Mlp(l, in.batch.num_tokens);
     delta = a_.delta;
   }
-  UpdateResidual(delta, nullptr, rows);
+  UpdateResidual(delta, nullptr, in.batch.num_tokens);
+}
+
+void Transformer::Shrink(const ShrunkBatch& to) {
+  Gather(a_.residual, to, spec_.hidden, a_.delta);
+  std::swap(a_.residual, a_.delta);
+  size_t reader = to.layer;
+  while (reader < spec_.layers.size() && spec_.layers[reader].kind != LayerKind::kSparse) ++reader;
+  if (reader == spec_.layers.size()) return;
+  const auto oracle = static_cast<size_t>(spec_.layers[reader].oracle);
+  if (oracle >= to.layer) return;  // it has not chosen yet
+  const LayerSpec& layer = spec_.layers[oracle];
+  Gather(a_.block_ids, to, layer.kv_heads * layer.top_blocks, a_.kept_block_ids);
+  Gather(a_.block_counts, to, layer.kv_heads, a_.kept_block_counts);
+  std::swap(a_.block_ids, a_.kept_block_ids);
+  std::swap(a_.block_counts, a_.kept_block_counts);
+}
+
+void Transformer::Gather(const void* x, const ShrunkBatch& to, int32_t width, void* out) {
+  GatherRowsParams p;
+  p.x = x;
+  p.index = to.keep;
+  p.rows = to.batch.num_tokens;
+  p.width = width;
+  p.out = out;
+  backend_.GatherRows(a_.context, p);
 }
 
 const float* Transformer::Logits(const int32_t* index, int32_t count) {
@@ -152,6 +186,7 @@ void Transformer::Project(const StepInputs& in, size_t l) {
   write.k_stride = write.v_stride = row.width;
   write.v_scale = spec_.v_scale;
   write.kv = in.kv[l];
+  if (layer.kind == LayerKind::kFull) write.first_position = in.write_from;
   backend_.KvWrite(a_.context, write);
 }
 
@@ -212,6 +247,7 @@ void Transformer::AttendWindow(const StepInputs& in, size_t l, void* out, DType 
   static_cast<AttentionParams&>(p) = CommonAttention(in, l, in.kv[l]);
   p.sink = weights_.layers[l].sink.get();
   p.window = spec_.layers[l].window;
+  p.first_key = in.window_from;
   p.out = out;
   p.out_dtype = out_dtype;
   backend_.WindowAttention(a_.context, p);

@@ -19,11 +19,23 @@
 
 namespace hysparse {
 
+// The batch from a layer on, when rows of a rebuild that no layer from there on needs have left it. A pointer is device
+// memory.
+struct ShrunkBatch {
+  size_t layer = 0;
+  RaggedBatch batch;
+  const int32_t* keep = nullptr;  // [T] its rows in the batch before
+};
+
 // One step's inputs; all pointers are device memory.
 struct StepInputs {
-  RaggedBatch batch;
-  const int32_t* tokens = nullptr;  // [T]
-  std::span<const PagedKv> kv;      // one per layer, block tables filled in
+  RaggedBatch batch;                     // at layer 0
+  std::span<const ShrunkBatch> shrinks;  // by ascending layer > 0
+  const int32_t* tokens = nullptr;       // [T]
+  std::span<const PagedKv> kv;           // one per layer, block tables filled in
+  // [S] or null: first position whose K and V full layers write, and first key that window layers see.
+  const int32_t* write_from = nullptr;
+  const int32_t* window_from = nullptr;
 };
 
 // Receives the discrete choices of a step, on the host: for tests and tools, never while serving.
@@ -44,8 +56,8 @@ class Transformer {
   static absl::StatusOr<std::unique_ptr<Transformer>> Make(const ModelSpec& spec, const Weights& weights,
                                                            Backend& backend, int32_t max_tokens, int32_t max_context);
 
-  // Computes h of every token of the batch.
-  void Forward(const StepInputs& in);
+  // Computes h of every token that the last layer's batch has.
+  void Forward(StepInputs in);
 
   // Logits of rows index[0 … count) of the last Forward, [count, V] fp32 on the device, valid until the next call.
   // count <= logit_rows(); `index` is device memory.
@@ -61,6 +73,9 @@ class Transformer {
       : spec_(spec), weights_(weights), backend_(backend), a_(std::move(activations)) {}
 
   void Embed(const StepInputs& in);
+  // Leaves the rows `keep` of the residual, and of the blocks chosen if layers to come read them.
+  void Shrink(const ShrunkBatch& to);
+  void Gather(const void* x, const ShrunkBatch& to, int32_t width, void* out);
   // h += delta (null: nothing); then, given a norm's weight, x = rms_norm(h).
   void UpdateResidual(const float* delta, const float* norm, int32_t rows, bool fp32_too = false);
   void Project(const StepInputs& in, size_t l);

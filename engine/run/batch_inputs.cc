@@ -2,40 +2,48 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
 #include "engine/base/result.h"
 
 namespace hysparse {
 
-absl::StatusOr<BatchInputs> BatchInputs::Make(const KvLayout& layout, const BatchLimits& limits, int64_t global_pages,
-                                              int64_t window_pages, Backend& backend) {
+absl::StatusOr<BatchInputs> BatchInputs::Make(const KvLayout& layout, const std::vector<int64_t>& rebuild_rows,
+                                              const BatchLimits& limits, const ArenaLayout& device,
+                                              const ArenaLayout& host, Backend& backend) {
   BatchInputs in;
   in.layout_ = layout;
-  in.limits_ = limits;
-  in.global_pages_ = global_pages;
-  in.window_pages_ = window_pages;
+  in.rebuild_rows_ = rebuild_rows;
+  in.check_ = PlanCheck(layout, limits, device, host);
   in.backend_ = &backend;
+  // A batch can shrink wherever fewer rows are needed than at the layer before.
+  size_t stages = 1;
+  for (size_t l = 1; l + 1 < rebuild_rows.size(); ++l) stages += rebuild_rows[l] != rebuild_rows[l - 1] ? 1 : 0;
+  in.stages_.resize(stages);
+  in.shrinks_.reserve(stages);
   const auto tokens = static_cast<size_t>(limits.max_tokens), sequences = static_cast<size_t>(limits.max_sequences);
-  const auto table = [&](const KvClassLayout& of) {
-    return sequences * static_cast<size_t>(of.MaxPages(limits.max_context, limits.max_tokens));
+  const auto pages = [&](const KvClassLayout& of) {
+    return static_cast<size_t>(of.MaxPages(limits.max_context, limits.max_tokens));
   };
-  const std::pair<Array*, size_t> arrays[] = {
-      {&in.tokens_, tokens},          {&in.position_, tokens},
-      {&in.sequence_, tokens},        {&in.query_start_, sequences + 1},
-      {&in.logit_index_, tokens},     {&in.global_table_, table(layout.global)},
-      {&in.global_first_, sequences}, {&in.window_table_, table(layout.window)},
-      {&in.window_first_, sequences},
-  };
-  size_t total = 0;
+  std::vector<std::pair<Array*, size_t>> arrays = {
+      {&in.tokens_, tokens},         {&in.logit_index_, tokens},
+      {&in.slot_, sequences},        {&in.write_from_, sequences},
+      {&in.window_from_, sequences}, {&in.window_table_, sequences * pages(layout.window)},
+      {&in.window_first_, sequences}};
+  for (Stage& stage : in.stages_) {
+    for (Array* array : {&stage.keep, &stage.position, &stage.sequence}) arrays.emplace_back(array, tokens);
+    arrays.emplace_back(&stage.query_start, sequences + 1);
+  }
+  in.global_.stride = static_cast<int32_t>(pages(layout.global));
+  size_t total = sequences * pages(layout.global);
   for (const auto& [array, capacity] : arrays) total += (capacity + 15) / 16 * 16;
   HYSPARSE_ASSIGN_OR_RETURN(in.memory_, backend.Allocate(total * sizeof(int32_t)));
-  auto* device = reinterpret_cast<int32_t*>(in.memory_.get());
+  auto* at = reinterpret_cast<int32_t*>(in.memory_.get());
   for (const auto& [array, capacity] : arrays) {
-    array->capacity = capacity;
-    array->device = device;
     array->host.reserve(capacity);
-    device += (capacity + 15) / 16 * 16;
+    array->device = at;
+    at += (capacity + 15) / 16 * 16;
   }
+  in.global_table_ = at;
+  in.global_ = {at, in.global_.stride, in.slot_.device, nullptr};
   return in;
 }
 
@@ -43,95 +51,135 @@ void BatchInputs::Upload(const Array& array) {
   if (!array.host.empty()) backend_->Upload(array.device, array.host.data(), array.host.size() * sizeof(int32_t));
 }
 
-absl::Status BatchInputs::CheckPages(const PlannedChunk& chunk, KvClass kv_class) const {
-  const bool global = kv_class == KvClass::kGlobal;
-  const KvClassLayout& of = layout_.of(kv_class);
-  if (of.layers == 0) return absl::OkStatus();
-  const std::vector<int32_t>& pages = global ? chunk.global_pages : chunk.window_pages;
-  const int64_t first = global ? 0 : chunk.window_first_page;
-  const int64_t begin = global ? 0 : std::max<int64_t>(0, int64_t{chunk.position} - of.window + 1);
-  const int64_t end = int64_t{chunk.position} + static_cast<int64_t>(chunk.tokens.size());
-  const int64_t last = first + static_cast<int64_t>(pages.size());
-  if (first < 0 || first > begin / of.page_tokens || last <= (end - 1) / of.page_tokens)
-    return absl::InvalidArgumentError(absl::StrCat("sequence ", chunk.sequence, ": pages ", first, " … ", last - 1,
-                                                   " do not cover tokens ", begin, " … ", end - 1));
-  const int64_t limit = global ? global_pages_ : window_pages_;
-  for (const int32_t page : pages) {
-    if (page < 0 || page >= limit)
-      return absl::InvalidArgumentError(absl::StrCat("sequence ", chunk.sequence, ": page ", page, " of ", limit));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status BatchInputs::CheckChunk(const PlannedChunk& chunk) const {
-  const int64_t end = int64_t{chunk.position} + static_cast<int64_t>(chunk.tokens.size());
-  if (chunk.tokens.empty() || chunk.position < 0 || end > limits_.max_context)
-    return absl::InvalidArgumentError(absl::StrCat("sequence ", chunk.sequence, ": tokens ", chunk.position, " … ",
-                                                   end - 1, " of a context of ", limits_.max_context));
-  for (const int32_t row : chunk.logit_rows) {
-    if (row < 0 || row >= static_cast<int64_t>(chunk.tokens.size()))
-      return absl::InvalidArgumentError(absl::StrCat("sequence ", chunk.sequence, ": logit row ", row));
-  }
-  HYSPARSE_RETURN_IF_ERROR(CheckPages(chunk, KvClass::kGlobal));
-  return CheckPages(chunk, KvClass::kWindow);
-}
-
-absl::Status BatchInputs::FillTables(const StepPlan& plan, KvClass kv_class) {
-  const bool global = kv_class == KvClass::kGlobal;
-  Array& table = global ? global_table_ : window_table_;
-  Array& first = global ? global_first_ : window_first_;
-  size_t stride = 0;
-  if (layout_.of(kv_class).layers > 0) {
-    for (const PlannedChunk& chunk : plan.chunks)
-      stride = std::max(stride, (global ? chunk.global_pages : chunk.window_pages).size());
-  }
-  if (stride * plan.chunks.size() > table.capacity)
-    return absl::InvalidArgumentError(absl::StrCat("a sequence holds ", stride, " pages, more than its context needs"));
-  table.host.assign(stride * plan.chunks.size(), 0);
-  first.host.clear();
-  for (size_t s = 0; s < plan.chunks.size(); ++s) {
-    const PlannedChunk& chunk = plan.chunks[s];
-    const std::vector<int32_t>& pages = global ? chunk.global_pages : chunk.window_pages;
-    std::copy_n(pages.begin(), std::min(pages.size(), stride), table.host.begin() + static_cast<int64_t>(s * stride));
-    first.host.push_back(global ? 0 : chunk.window_first_page);
-  }
-  Upload(table);
-  Upload(first);
-  (global ? global_ : window_) = {table.device, static_cast<int32_t>(stride), first.device};
-  return absl::OkStatus();
-}
-
 absl::Status BatchInputs::Fill(const StepPlan& plan) {
-  if (plan.chunks.empty() || plan.chunks.size() > static_cast<size_t>(limits_.max_sequences) ||
-      plan.num_tokens() > limits_.max_tokens)
-    return absl::InvalidArgumentError(absl::StrCat("a step of ", plan.chunks.size(), " sequences and ",
-                                                   plan.num_tokens(), " tokens; at most ", limits_.max_sequences,
-                                                   " and ", limits_.max_tokens, " fit"));
-  for (Array* array : {&tokens_, &position_, &sequence_, &query_start_, &logit_index_}) array->host.clear();
+  HYSPARSE_RETURN_IF_ERROR(check_.Check(plan));
+  check_.Accept(plan);
+  inputs_ = {};
+  FillTables(plan);
+  FillStages(plan);
+  FillRebuilds(plan);
+  FillLogitIndex(plan);
+  return absl::OkStatus();
+}
+
+void BatchInputs::FillTables(const StepPlan& plan) {
+  const auto upload = [&](int64_t slot, int64_t page, const int32_t* from, int32_t count) {
+    backend_->Upload(global_table_ + slot * global_.stride + page, from, static_cast<size_t>(count) * sizeof(int32_t));
+  };
+  for (const TableUpdate& update : plan.updates) upload(update.slot, update.logical_page, &update.page, 1);
+  slot_.host.clear();
+  window_first_.host.clear();
+  size_t stride = 0;
+  for (const PlannedChunk& chunk : plan.chunks) {
+    const PlanRange pages = chunk.global_pages;
+    if (pages.size() > 0) upload(chunk.slot, chunk.global_first, plan.global_pages.data() + pages.begin, pages.size());
+    slot_.host.push_back(chunk.slot);
+    window_first_.host.push_back(chunk.window_first_page);
+    stride = std::max(stride, static_cast<size_t>(chunk.window_pages.size()));
+  }
+  window_table_.host.assign(stride * plan.chunks.size(), 0);
+  for (size_t s = 0; s < plan.chunks.size(); ++s) {
+    const PlanRange pages = plan.chunks[s].window_pages;
+    std::copy_n(plan.window_pages.begin() + pages.begin, pages.size(),
+                window_table_.host.begin() + static_cast<int64_t>(s * stride));
+  }
+  for (const Array* array : {&slot_, &window_first_, &window_table_}) Upload(*array);
+  window_ = {window_table_.device, static_cast<int32_t>(stride), nullptr, window_first_.device};
+}
+
+int32_t BatchInputs::FirstRow(const PlannedChunk& chunk, size_t l) const {
+  const int64_t row = int64_t{chunk.write_from} - rebuild_rows_[l] - chunk.position;
+  return static_cast<int32_t>(std::clamp<int64_t>(row, 0, chunk.tokens.size()));
+}
+
+void BatchInputs::FillStages(const StepPlan& plan) {
+  used_stages_ = 0;
+  shrinks_.clear();
+  FillStage(plan, 0, 0);
+  const bool rebuild = std::any_of(plan.chunks.begin(), plan.chunks.end(),
+                                   [](const PlannedChunk& chunk) { return chunk.write_from > chunk.position; });
+  const size_t layers = layout_.layers.size();
+  for (size_t l = 1; rebuild && l < layers; ++l) {
+    const size_t before = stages_[used_stages_ - 1].layer;
+    if (rebuild_rows_[l] == rebuild_rows_[before]) continue;
+    const bool shrinks = std::any_of(plan.chunks.begin(), plan.chunks.end(), [&](const PlannedChunk& chunk) {
+      return FirstRow(chunk, l) != FirstRow(chunk, before);
+    });
+    if (!shrinks) continue;
+    FillStage(plan, used_stages_, l);
+    const Stage& stage = stages_[used_stages_ - 1];
+    shrinks_.push_back({l, Batch(stage), stage.keep.device});
+  }
+  inputs_.batch = Batch(stages_[0]);
+  inputs_.shrinks = shrinks_;
+}
+
+void BatchInputs::FillStage(const StepPlan& plan, size_t index, size_t l) {
+  Stage& stage = stages_[index];
+  stage.layer = l;
+  for (Array* array : {&stage.keep, &stage.position, &stage.sequence, &stage.query_start}) array->host.clear();
+  if (index == 0) tokens_.host.clear();
   for (size_t s = 0; s < plan.chunks.size(); ++s) {
     const PlannedChunk& chunk = plan.chunks[s];
-    HYSPARSE_RETURN_IF_ERROR(CheckChunk(chunk));
-    const auto start = static_cast<int32_t>(tokens_.host.size());
-    query_start_.host.push_back(start);
-    if (logit_index_.host.size() + chunk.logit_rows.size() > logit_index_.capacity)
-      return absl::InvalidArgumentError(absl::StrCat("sequence ", chunk.sequence, ": more logit rows than tokens"));
-    for (const int32_t row : chunk.logit_rows) logit_index_.host.push_back(start + row);
-    for (size_t i = 0; i < chunk.tokens.size(); ++i) {
-      tokens_.host.push_back(chunk.tokens[i]);
-      position_.host.push_back(chunk.position + static_cast<int32_t>(i));
-      sequence_.host.push_back(static_cast<int32_t>(s));
+    const int32_t first = FirstRow(chunk, l);
+    stage.query_start.host.push_back(static_cast<int32_t>(stage.position.host.size()));
+    for (int32_t row = first; row < chunk.tokens.size(); ++row) {
+      stage.position.host.push_back(chunk.position + row);
+      stage.sequence.host.push_back(static_cast<int32_t>(s));
     }
+    if (index == 0) {
+      tokens_.host.insert(tokens_.host.end(), plan.tokens.begin() + chunk.tokens.begin + first,
+                          plan.tokens.begin() + chunk.tokens.end);
+      continue;
+    }
+    const Stage& before = stages_[index - 1];
+    const int32_t skip = before.query_start.host[s] - FirstRow(chunk, before.layer);
+    for (int32_t row = first; row < chunk.tokens.size(); ++row) stage.keep.host.push_back(skip + row);
   }
-  query_start_.host.push_back(static_cast<int32_t>(tokens_.host.size()));
-  HYSPARSE_RETURN_IF_ERROR(FillTables(plan, KvClass::kGlobal));
-  HYSPARSE_RETURN_IF_ERROR(FillTables(plan, KvClass::kWindow));
-  for (const Array* array : {&tokens_, &position_, &sequence_, &query_start_, &logit_index_}) Upload(*array);
-  batch_.num_tokens = static_cast<int32_t>(tokens_.host.size());
-  batch_.num_sequences = static_cast<int32_t>(plan.chunks.size());
-  batch_.query_start = query_start_.device;
-  batch_.sequence = sequence_.device;
-  batch_.position = position_.device;
-  return absl::OkStatus();
+  stage.query_start.host.push_back(static_cast<int32_t>(stage.position.host.size()));
+  if (index == 0) Upload(tokens_);
+  for (const Array* array : {&stage.keep, &stage.position, &stage.sequence, &stage.query_start}) Upload(*array);
+  used_stages_ = index + 1;
+}
+
+RaggedBatch BatchInputs::Batch(const Stage& stage) const {
+  RaggedBatch batch;
+  batch.num_tokens = static_cast<int32_t>(stage.position.host.size());
+  batch.num_sequences = static_cast<int32_t>(stage.query_start.host.size()) - 1;
+  batch.query_start = stage.query_start.device;
+  batch.sequence = stage.sequence.device;
+  batch.position = stage.position.device;
+  return batch;
+}
+
+void BatchInputs::FillRebuilds(const StepPlan& plan) {
+  inputs_.tokens = tokens_.device;
+  const bool rebuilt = std::any_of(plan.chunks.begin(), plan.chunks.end(),
+                                   [](const PlannedChunk& chunk) { return chunk.write_from > 0; });
+  if (!rebuilt) return;
+  write_from_.host.clear();
+  window_from_.host.clear();
+  for (const PlannedChunk& chunk : plan.chunks) {
+    write_from_.host.push_back(chunk.write_from);
+    window_from_.host.push_back(chunk.window_from);
+  }
+  Upload(write_from_);
+  Upload(window_from_);
+  inputs_.write_from = write_from_.device;
+  inputs_.window_from = window_from_.device;
+}
+
+void BatchInputs::FillLogitIndex(const StepPlan& plan) {
+  logit_index_.host.clear();
+  const std::vector<int32_t>& start = stages_[used_stages_ - 1].query_start.host;
+  for (size_t s = 0; s < plan.chunks.size(); ++s) {
+    const PlannedChunk& chunk = plan.chunks[s];
+    // Rows leave a chunk at its front.
+    const int32_t gone = chunk.tokens.size() - (start[s + 1] - start[s]);
+    for (int32_t i = chunk.rows.begin; i < chunk.rows.end; ++i)
+      logit_index_.host.push_back(start[s] + plan.logit_rows[static_cast<size_t>(i)] - gone);
+  }
+  Upload(logit_index_);
 }
 
 }  // namespace hysparse

@@ -1,5 +1,6 @@
 // BatchInputs: a StepPlan as device arrays. Sized for the largest step at Make; Fill writes host staging and uploads
-// what the step uses. Owned by a ModelRunner; used on its rank's thread.
+// what the step uses. The global block tables of all slots stay on the device and get what a plan changes. Owned by a
+// ModelRunner; used on its rank's thread.
 #pragma once
 
 #include <cstdint>
@@ -7,61 +8,70 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "engine/kv/residency.h"
-#include "engine/schedule/step_plan.h"
+#include "engine/model/transformer.h"
+#include "engine/run/plan_check.h"
 #include "kernels/ops.h"
 
 namespace hysparse {
 
-struct BatchLimits {
-  int32_t max_tokens = 0;     // of one step
-  int32_t max_sequences = 0;  // of one step
-  int32_t max_context = 0;    // tokens of one sequence
-};
-
-// One KV class's block tables: [S, stride] page ids and the logical page of each row's column 0.
+// One KV class's block tables, as PagedKv takes them.
 struct BlockTables {
   const int32_t* pages = nullptr;
   int32_t stride = 0;
+  const int32_t* row = nullptr;
   const int32_t* first_page = nullptr;
 };
 
 class BatchInputs {
  public:
-  static absl::StatusOr<BatchInputs> Make(const KvLayout& layout, const BatchLimits& limits, int64_t global_pages,
-                                          int64_t window_pages, Backend& backend);
+  // `rebuild_rows` as RebuildRows (engine/model/rebuild.h) gives them.
+  static absl::StatusOr<BatchInputs> Make(const KvLayout& layout, const std::vector<int64_t>& rebuild_rows,
+                                          const BatchLimits& limits, const ArenaLayout& device, const ArenaLayout& host,
+                                          Backend& backend);
 
-  // InvalidArgument when the plan exceeds the limits, names a page that does not exist or lacks one that its tokens
-  // need: a plan is checked here once, so that no kernel has to.
+  // InvalidArgument when PlanCheck refuses the plan; the tables are then as they were.
   absl::Status Fill(const StepPlan& plan);
 
-  const RaggedBatch& batch() const { return batch_; }
-  const int32_t* tokens() const { return tokens_.device; }
+  // All but the KV views. No token and no sequence when the plan has no chunk.
+  const StepInputs& inputs() const { return inputs_; }
   const BlockTables& tables(KvClass kv_class) const { return kv_class == KvClass::kGlobal ? global_ : window_; }
-  const int32_t* logit_index() const { return logit_index_.device; }  // [R] rows of the batch, in order of the plan
+  // [R] rows of the batch that the last layer sees, in order of the plan's rows.
+  const int32_t* logit_index() const { return logit_index_.device; }
   int32_t num_logit_rows() const { return static_cast<int32_t>(logit_index_.host.size()); }
 
  private:
-  // A device array and its staging, which never grows beyond `capacity`.
+  // A device array and its staging, which never grows beyond its capacity.
   struct Array {
     std::vector<int32_t> host;
     int32_t* device = nullptr;
-    size_t capacity = 0;
+  };
+  // The batch from some layer on: rows of a rebuild leave it on the way.
+  struct Stage {
+    size_t layer = 0;
+    Array keep, position, sequence, query_start;
   };
 
-  absl::Status CheckChunk(const PlannedChunk& chunk) const;
-  absl::Status CheckPages(const PlannedChunk& chunk, KvClass kv_class) const;
-  absl::Status FillTables(const StepPlan& plan, KvClass kv_class);
+  // The first row of the chunk that is computed from layer l on.
+  int32_t FirstRow(const PlannedChunk& chunk, size_t l) const;
+  void FillStages(const StepPlan& plan);
+  void FillStage(const StepPlan& plan, size_t stage, size_t l);
+  RaggedBatch Batch(const Stage& stage) const;
+  void FillTables(const StepPlan& plan);
+  void FillRebuilds(const StepPlan& plan);
+  void FillLogitIndex(const StepPlan& plan);
   void Upload(const Array& array);
 
   KvLayout layout_;
-  BatchLimits limits_;
-  int64_t global_pages_ = 0, window_pages_ = 0;
+  std::vector<int64_t> rebuild_rows_;
+  PlanCheck check_;
   Backend* backend_ = nullptr;
   std::shared_ptr<std::byte> memory_;
-  Array tokens_, position_, sequence_, query_start_, logit_index_;
-  Array global_table_, global_first_, window_table_, window_first_;
-  RaggedBatch batch_;
+  std::vector<Stage> stages_;
+  size_t used_stages_ = 0;
+  std::vector<ShrunkBatch> shrinks_;
+  Array tokens_, logit_index_, slot_, write_from_, window_from_, window_table_, window_first_;
+  int32_t* global_table_ = nullptr;  // [slots, global_.stride]
+  StepInputs inputs_;
   BlockTables global_, window_;
 };
 

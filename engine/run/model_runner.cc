@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "engine/base/result.h"
+#include "engine/model/rebuild.h"
 
 namespace hysparse {
 
@@ -15,9 +16,9 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(const ModelSpec& 
                                                                Backend& backend, const RunnerOptions& options) {
   const BatchLimits& limits = options.limits;
   const KvLayout layout = MakeKvLayout(spec, backend.compute_dtype());
-  HYSPARSE_ASSIGN_OR_RETURN(KvPool pool, KvPool::Make(layout, options.global_pages, options.window_pages, backend));
-  HYSPARSE_ASSIGN_OR_RETURN(BatchInputs inputs,
-                            BatchInputs::Make(layout, limits, options.global_pages, options.window_pages, backend));
+  HYSPARSE_ASSIGN_OR_RETURN(KvPool pool, KvPool::Make(layout, options.arena, options.host_arena, backend));
+  HYSPARSE_ASSIGN_OR_RETURN(BatchInputs inputs, BatchInputs::Make(layout, RebuildRows(spec), limits, options.arena,
+                                                                  options.host_arena, backend));
   HYSPARSE_ASSIGN_OR_RETURN(std::unique_ptr<Transformer> transformer,
                             Transformer::Make(spec, weights, backend, limits.max_tokens, limits.max_context));
   return std::unique_ptr<ModelRunner>(
@@ -26,15 +27,15 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Make(const ModelSpec& 
 
 absl::Status ModelRunner::Forward(const StepPlan& plan) {
   HYSPARSE_RETURN_IF_ERROR(inputs_.Fill(plan));
+  pool_.Copy(context(), plan);
   for (size_t l = 0; l < kv_.size(); ++l) {
     const BlockTables& tables = inputs_.tables(pool_.layout().layers[l].kv_class);
     kv_[l].block_table = tables.pages;
     kv_[l].table_stride = tables.stride;
+    kv_[l].table_row = tables.row;
     kv_[l].first_page = tables.first_page;
   }
-  StepInputs in;
-  in.batch = inputs_.batch();
-  in.tokens = inputs_.tokens();
+  StepInputs in = inputs_.inputs();
   in.kv = kv_;
   transformer_->Forward(in);
   return absl::OkStatus();

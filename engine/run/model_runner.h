@@ -1,10 +1,11 @@
-// ModelRunner: one rank's forward pass. Turns a StepPlan into device arrays, runs the Transformer over the KV pool's
-// pages and hands out logits slice by slice, so that a long prompt whose every row is scored needs no [T, V] buffer.
-// One thread (the rank's); everything is allocated in Make.
+// ModelRunner: one rank's forward pass. Turns a StepPlan into device arrays, begins its page copies, runs the
+// Transformer over the KV pool's pages and hands out logits slice by slice, so that a long prompt whose every row is
+// scored needs no [T, V] buffer. One thread (the rank's); everything is allocated in Make.
 //
 //   runner->Forward(plan);
 //   for (int32_t r = 0; r < runner->num_logit_rows(); r += n)
 //     Sample(runner->Logits(r, n = std::min(runner->logit_slice(), runner->num_logit_rows() - r)), n);
+//   runner->Finish();
 #pragma once
 
 #include <memory>
@@ -23,7 +24,8 @@ namespace hysparse {
 
 struct RunnerOptions {
   BatchLimits limits;
-  int64_t global_pages = 0, window_pages = 0;
+  ArenaLayout arena;
+  ArenaLayout host_arena;  // for spilled pages; no slabs: none
 };
 
 class ModelRunner {
@@ -32,10 +34,13 @@ class ModelRunner {
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Make(const ModelSpec& spec, const Weights& weights,
                                                            Backend& backend, const RunnerOptions& options);
 
-  // InvalidArgument: the plan breaks a limit or names a page it may not. The step is then not run.
+  // InvalidArgument: the plan breaks a limit or names a page it may not. The step is then not run, nothing is copied
+  // and no table changed. Tokens are known: kSampledToken is refused.
   absl::Status Forward(const StepPlan& plan);
+  // Returns when the step's copies are done.
+  void Finish() { backend_.FinishCopies(context()); }
 
-  // Rows of the last Forward whose logits the plan wants, in order of chunk and row.
+  // Rows of the last Forward whose logits the plan wants, in order of the plan.
   int32_t num_logit_rows() const { return inputs_.num_logit_rows(); }
   int32_t logit_slice() const { return transformer_->logit_rows(); }
   // [count, V] fp32 on the device, valid until the next call; first + count <= num_logit_rows(), count <=

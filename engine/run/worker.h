@@ -1,10 +1,8 @@
-// Worker: one rank. Runs a step's forward pass and samples its rows; as an Executor, the whole group when there is one
-// rank. Execute runs on the caller's thread and blocks until the step is done.
+// Worker: one rank. Copies a step's pages, runs its forward pass and samples its rows. Its thread's alone.
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/run/executor.h"
@@ -13,12 +11,17 @@
 
 namespace hysparse {
 
-class Worker : public Executor {
+// Puts the samples of the step before where the plan reads kSampledToken: chunks' tokens, whose input_row becomes -1,
+// and history entries, of which one whose token the row already counts is added to that count and dropped. A row that
+// could not be sampled reads as token 0. InvalidArgument when the plan names a row that the step before did not have.
+absl::Status ResolveSampledTokens(const std::vector<int32_t>& samples, StepPlan& plan);
+
+class Worker : public StepRunner {
  public:
   // What the runner was made of outlives the worker.
   static absl::StatusOr<std::unique_ptr<Worker>> Make(std::unique_ptr<ModelRunner> runner, int32_t vocab);
 
-  absl::StatusOr<StepResult> Execute(const StepPlan& plan) override;
+  absl::StatusOr<StepResult> Run(StepPlan& plan) override;
 
  private:
   Worker(std::unique_ptr<ModelRunner> runner, std::unique_ptr<Sampler> sampler)
@@ -26,7 +29,7 @@ class Worker : public Executor {
 
   std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<Sampler> sampler_;
-  std::vector<SampleRow> rows_;  // of the step, in order of chunk and row
+  std::vector<int32_t> samples_;  // of the last step's rows; 0 when it failed
 };
 
 }  // namespace hysparse
