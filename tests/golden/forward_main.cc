@@ -35,7 +35,6 @@ struct Model {
   std::unique_ptr<Backend> backend;
   Weights weights;
   std::unique_ptr<ModelRunner> runner;
-  int64_t global_pages = 0, window_pages = 0;
 };
 
 absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& folder, DType dtype) {
@@ -47,17 +46,20 @@ absl::StatusOr<std::unique_ptr<Model>> Load(const std::string& folder, DType dty
   const KvLayout layout = MakeKvLayout(model->spec, dtype);
   RunnerOptions options;
   options.limits = {kMaxTokens, kMaxSequences, kMaxContext};
-  options.global_pages = model->global_pages = kMaxSequences * layout.global.MaxPages(kMaxContext, kMaxTokens);
-  options.window_pages = model->window_pages = kMaxSequences * layout.window.MaxPages(kMaxContext, kMaxTokens);
+  // Slabs for the sequences' pages of each class, with some to spare for what slabs waste.
+  const int64_t pages = kMaxSequences * (layout.global.MaxPages(kMaxContext, kMaxTokens) * layout.global.page_bytes() +
+                                         layout.window.MaxPages(kMaxContext, kMaxTokens) * layout.window.page_bytes());
+  HYSPARSE_ASSIGN_OR_RETURN(options.arena, MakeArenaLayout(layout, pages + pages / 8));
   HYSPARSE_ASSIGN_OR_RETURN(model->runner, ModelRunner::Make(model->spec, model->weights, *model->backend, options));
   return model;
 }
 
-// Free pages of one class. A shuffled pool hands freed pages out again at once, so that stale contents would show.
+// Free pages of one class, in its slabs. A shuffled pool hands freed pages out again at once, so that stale contents
+// would show.
 class FreePages {
  public:
-  FreePages(int64_t pages, uint32_t seed) {
-    for (int64_t p = pages; p-- > 0;) free_.push_back(static_cast<int32_t>(p));
+  FreePages(int64_t first, int64_t end, uint32_t seed) {
+    for (int64_t p = end; p-- > first;) free_.push_back(static_cast<int32_t>(p));
     if (seed != 0) std::shuffle(free_.begin(), free_.end(), std::mt19937(seed));
   }
   int32_t Take() {
@@ -74,22 +76,34 @@ class FreePages {
 struct Sequence {
   std::vector<int32_t> tokens;
   int32_t chunk = 0, done = 0;
-  std::vector<int32_t> global_pages, window_pages;
+  int32_t global_pages = 0;
+  std::vector<int32_t> window_pages;
   int32_t window_first = 0;
 };
 
-// The next chunk of a sequence, with pages for it; window pages that it no longer reads are given back first.
-PlannedChunk NextChunk(Sequence& sequence, int64_t id, const KvLayout& layout, FreePages& global, FreePages& window) {
+template <typename T>
+PlanRange Append(std::vector<int32_t>& to, T begin, T end) {
+  const auto first = static_cast<int32_t>(to.size());
+  to.insert(to.end(), begin, end);
+  return {first, static_cast<int32_t>(to.size())};
+}
+
+// Plans the next chunk of a sequence, with pages for it; window pages that it no longer reads are given back first.
+void AddChunk(Sequence& sequence, int32_t id, const KvLayout& layout, FreePages& global, FreePages& window,
+              StepPlan& plan) {
   const auto left = static_cast<int32_t>(sequence.tokens.size()) - sequence.done;
   const int32_t count = sequence.chunk > 0 ? std::min(left, sequence.chunk) : left;
   PlannedChunk chunk;
-  chunk.sequence = id;
+  chunk.sequence = chunk.slot = id;
   chunk.position = sequence.done;
-  chunk.tokens.assign(sequence.tokens.begin() + sequence.done, sequence.tokens.begin() + sequence.done + count);
+  chunk.tokens =
+      Append(plan.tokens, sequence.tokens.begin() + sequence.done, sequence.tokens.begin() + sequence.done + count);
   const int32_t end = sequence.done + count;
-  while (layout.global.layers > 0 &&
-         static_cast<int32_t>(sequence.global_pages.size()) * layout.global.page_tokens < end)
-    sequence.global_pages.push_back(global.Take());
+  chunk.global_first = sequence.global_pages;
+  chunk.global_pages.begin = static_cast<int32_t>(plan.global_pages.size());
+  for (; layout.global.layers > 0 && sequence.global_pages * layout.global.page_tokens < end; ++sequence.global_pages)
+    plan.global_pages.push_back(global.Take());
+  chunk.global_pages.end = static_cast<int32_t>(plan.global_pages.size());
   if (layout.window.layers > 0) {
     const int32_t page = layout.window.page_tokens;
     const int32_t first = std::max(0, sequence.done - layout.window.window + 1) / page;
@@ -100,11 +114,11 @@ PlannedChunk NextChunk(Sequence& sequence, int64_t id, const KvLayout& layout, F
     while ((sequence.window_first + static_cast<int32_t>(sequence.window_pages.size())) * page < end)
       sequence.window_pages.push_back(window.Take());
   }
-  chunk.global_pages = sequence.global_pages;
-  chunk.window_pages = sequence.window_pages;
+  chunk.window_pages = Append(plan.window_pages, sequence.window_pages.begin(), sequence.window_pages.end());
   chunk.window_first_page = sequence.window_first;
+  chunk.rows.begin = chunk.rows.end = static_cast<int32_t>(plan.rows.size());
   sequence.done = end;
-  return chunk;
+  plan.chunks.push_back(chunk);
 }
 
 // The token after `position`, -1 at the end.
@@ -175,7 +189,13 @@ absl::Status Run(Model& model, const json& job) {
     sequence.chunk = other.value("chunk", 0);
   }
   const KvLayout& layout = model.runner->pool().layout();
-  FreePages global(model.global_pages, job.value("shuffle", 0u)), window(model.window_pages, job.value("shuffle", 0u));
+  const ArenaLayout& arena = model.runner->pool().device();
+  // The window class gets what its sequences need, and the global class the slabs after them.
+  const int64_t window_pages = kMaxSequences * layout.window.MaxPages(kMaxContext, kMaxTokens);
+  const int64_t slab = window_pages == 0 ? 0 : (window_pages - 1) / arena.window.pages_per_slab + 1;
+  const auto shuffle = job.value("shuffle", 0u);
+  FreePages window(0, window_pages, shuffle);
+  FreePages global(slab * arena.global.pages_per_slab, arena.page_ids(KvClass::kGlobal), shuffle);
   Recorder recorder;
   model.runner->set_trace(&recorder);
   std::vector<float> logprobs;
@@ -183,11 +203,13 @@ absl::Status Run(Model& model, const json& job) {
     StepPlan plan;
     for (size_t s = 0; s < sequences.size(); ++s) {
       if (sequences[s].done == static_cast<int32_t>(sequences[s].tokens.size())) continue;
-      PlannedChunk chunk = NextChunk(sequences[s], static_cast<int64_t>(s), layout, global, window);
-      for (int32_t i = 0; s == 0 && i < static_cast<int32_t>(chunk.tokens.size()); ++i) chunk.logit_rows.push_back(i);
-      plan.chunks.push_back(std::move(chunk));
+      AddChunk(sequences[s], static_cast<int32_t>(s), layout, global, window, plan);
+      if (s > 0) continue;
+      for (int32_t i = 0; i < plan.num_tokens(); ++i) plan.logit_rows.push_back(i);
+      plan.rows.resize(plan.logit_rows.size());
+      plan.chunks[0].rows.end = plan.num_tokens();
     }
-    recorder.rows = static_cast<int32_t>(plan.chunks[0].tokens.size());
+    recorder.rows = plan.chunks[0].tokens.size();
     HYSPARSE_RETURN_IF_ERROR(model.runner->Forward(plan));
     std::vector<int32_t> next;
     for (int32_t i = 0; i < recorder.rows; ++i) next.push_back(NextToken(sequences[0], plan.chunks[0].position + i));
