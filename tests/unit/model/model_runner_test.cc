@@ -7,13 +7,19 @@
 #include "gtest/gtest.h"
 #include "tests/unit/model/allocation_count.h"
 #include "tests/unit/model/model_folder.h"
+#include "tests/unit/model/test_sequence.h"
 
 namespace hysparse {
 namespace {
 
 using testing::HasSubstr;
 
-constexpr int32_t kTokens = 64, kSequences = 3, kContext = 256, kPages = 12, kWindowPages = 24;
+constexpr int32_t kTokens = 64, kSequences = 3, kContext = 256;
+
+// A chunk whose ranges are vectors of its own.
+struct TestChunk : PlannedChunk {
+  std::vector<int32_t> token_ids, global_ids, window_ids, logits;
+};
 
 class ModelRunnerTest : public testing::Test {
  protected:
@@ -31,24 +37,26 @@ class ModelRunnerTest : public testing::Test {
     weights_ = *MakeRandomWeights(spec_, 5, *backend_);
     RunnerOptions options;
     options.limits = {kTokens, kSequences, kContext};
-    options.global_pages = kPages;
-    options.window_pages = kWindowPages;
+    options.arena = *MakeArenaLayout(MakeKvLayout(spec_, DType::kF32), 1 << 20);
+    window_ids_ = options.arena.page_ids(KvClass::kWindow);
+    global_ids_ = options.arena.page_ids(KvClass::kGlobal);
     runner_ = *ModelRunner::Make(spec_, weights_, *backend_, options);
   }
 
-  // A chunk of a sequence whose pages are page0, page0 + 1, … in both classes, logits wanted for every token.
-  PlannedChunk Chunk(int32_t position, int32_t count, int32_t page0 = 0) const {
-    PlannedChunk chunk;
+  // A chunk of a sequence whose window pages are page0, page0 + 1, … and whose global pages lie at the arena's end;
+  // logits are wanted for every token.
+  TestChunk Chunk(int32_t position, int32_t count, int32_t page0 = 0) const {
+    TestChunk chunk;
     chunk.position = position;
     const int32_t window_page = runner_->pool().layout().window.page_tokens;
     for (int32_t i = 0; i < count; ++i) {
-      chunk.tokens.push_back((7 * (position + i) + 3) % spec_.vocab);
-      chunk.logit_rows.push_back(i);
+      chunk.token_ids.push_back((7 * (position + i) + 3) % spec_.vocab);
+      chunk.logits.push_back(i);
     }
-    for (int32_t p = 0; p * 64 < position + count; ++p) chunk.global_pages.push_back(page0 + p);
+    for (int32_t p = 0; p * 64 < position + count; ++p) chunk.global_ids.push_back(global_ids_ - 1 - page0 - p);
     chunk.window_first_page = std::max(0, position - 15) / window_page;
     for (int32_t p = chunk.window_first_page; p * window_page < position + count; ++p)
-      chunk.window_pages.push_back((page0 + p) % kWindowPages);
+      chunk.window_ids.push_back((page0 + p) % 24);
     return chunk;
   }
   std::vector<float> Forward(const StepPlan& plan, int32_t slice = 1000) {
@@ -66,9 +74,18 @@ class ModelRunnerTest : public testing::Test {
     }
     return out;
   }
-  static StepPlan Plan(std::vector<PlannedChunk> chunks) {
+  // Chunk i of sequence and slot i.
+  static StepPlan Plan(const std::vector<TestChunk>& chunks) {
     StepPlan plan;
-    plan.chunks = std::move(chunks);
+    for (const TestChunk& chunk : chunks) {
+      PlannedChunk& planned = plan.chunks.emplace_back(chunk);
+      planned.sequence = planned.slot = static_cast<int32_t>(plan.chunks.size()) - 1;
+      planned.tokens = AppendRange(plan.tokens, chunk.token_ids);
+      planned.global_pages = AppendRange(plan.global_pages, chunk.global_ids);
+      planned.window_pages = AppendRange(plan.window_pages, chunk.window_ids);
+      planned.rows = AppendRange(plan.logit_rows, chunk.logits);
+    }
+    plan.rows.resize(plan.logit_rows.size());
     return plan;
   }
 
@@ -77,6 +94,7 @@ class ModelRunnerTest : public testing::Test {
   std::unique_ptr<Backend> backend_;
   Weights weights_;
   std::unique_ptr<ModelRunner> runner_;
+  int32_t window_ids_ = 0, global_ids_ = 0;
 };
 
 TEST_F(ModelRunnerTest, AChunkedPromptGivesTheBitsOfAWholeOne) {
@@ -86,8 +104,8 @@ TEST_F(ModelRunnerTest, AChunkedPromptGivesTheBitsOfAWholeOne) {
   std::vector<float> chunked;
   for (int32_t position = 0; position < 60; position += 13) {
     // Another sequence decodes and prefills beside it.
-    PlannedChunk other = Chunk(position, 7, 4);
-    other.logit_rows.clear();
+    TestChunk other = Chunk(position, 7, 4);
+    other.logits.clear();
     const auto part = Forward(Plan({Chunk(position, std::min(13, 60 - position)), other}));
     chunked.insert(chunked.end(), part.begin(), part.end());
   }
@@ -104,12 +122,12 @@ TEST_F(ModelRunnerTest, LogitsComeInAnySlices) {
 
 TEST_F(ModelRunnerTest, OnlyWantedRowsHaveLogits) {
   const std::vector<float> whole = Forward(Plan({Chunk(0, 20)}));
-  PlannedChunk some = Chunk(0, 20);
-  some.logit_rows = {3, 19};
+  TestChunk some = Chunk(0, 20);
+  some.logits = {3, 19};
   const std::vector<float> two = Forward(Plan({some}));
   ASSERT_EQ(runner_->num_logit_rows(), 2);
   EXPECT_EQ(std::vector<float>(two.begin() + 40, two.end()), std::vector<float>(whole.end() - 40, whole.end()));
-  some.logit_rows.clear();
+  some.logits.clear();
   EXPECT_TRUE(Forward(Plan({some})).empty());
 }
 
@@ -168,27 +186,80 @@ TEST_F(ModelRunnerTest, RefusesAPlanThatBreaksItsLimits) {
   refuse(Plan({Chunk(250, 7)}), "a context of 256");
   refuse(Plan({Chunk(-1, 2)}), "a context of 256");
 
-  PlannedChunk chunk = Chunk(60, 10);
-  chunk.global_pages.pop_back();
-  refuse(Plan({chunk}), "do not cover");
-  chunk = Chunk(60, 10);
-  chunk.global_pages[1] = kPages;
-  refuse(Plan({chunk}), "page 12 of 12");
-  chunk.global_pages[1] = -1;
-  refuse(Plan({chunk}), "page -1");
-  chunk = Chunk(60, 10);
-  chunk.window_pages.pop_back();
-  refuse(Plan({chunk}), "do not cover");
-  chunk = Chunk(60, 10);
-  ++chunk.window_first_page;  // the first token still reads the page before
-  refuse(Plan({chunk}), "do not cover");
-  chunk = Chunk(0, 10);
-  chunk.logit_rows = {10};
-  refuse(Plan({chunk}), "logit row 10");
-  chunk.logit_rows.assign(65, 0);
-  refuse(Plan({chunk}), "more logit rows");
+  const auto refuse_chunk = [&](auto change, const char* problem) {
+    TestChunk chunk = Chunk(60, 10);
+    change(chunk);
+    refuse(Plan({Chunk(0, 10, 4), chunk}), problem);
+  };
+  const std::string global_end = absl::StrCat("page ", global_ids_, " of ", global_ids_);
+  refuse_chunk([](TestChunk& c) { c.global_ids.pop_back(); }, "1 global pages");
+  refuse_chunk([&](TestChunk& c) { c.global_ids[1] = global_ids_; }, global_end.c_str());
+  refuse_chunk([](TestChunk& c) { c.global_ids[1] = -1; }, "page -1");
+  refuse_chunk([](TestChunk& c) { c.global_ids.resize(5); }, "of at most 256");
+  refuse_chunk([](TestChunk& c) { c.global_first = 1; }, "where 0 are known");
+  refuse_chunk([](TestChunk& c) { c.window_ids.pop_back(); }, "do not cover");
+  refuse_chunk([](TestChunk& c) { ++c.window_first_page; }, "do not cover tokens 45");
+  refuse_chunk([](TestChunk& c) { c.window_ids.resize(20); }, "more than its context needs");
+  refuse_chunk([&](TestChunk& c) { c.window_ids[0] = window_ids_; }, "page ");
+  refuse_chunk([](TestChunk& c) { c.logits = {10}; }, "logit row 10");
+  refuse_chunk([](TestChunk& c) { c.logits.assign(65, 0); }, "75 rows to sample; at most 64");
+  refuse_chunk([](TestChunk& c) { c.token_ids[3] = kSampledToken; }, "token -1 at position 63");
+  refuse_chunk([](TestChunk& c) { c.write_from = 66; }, "logit row 0");
+  refuse_chunk([](TestChunk& c) { c.write_from = c.window_from = 61; }, "a rebuild from 61");
+  refuse_chunk([](TestChunk& c) { c.window_from = 50; }, "a rebuild from 50 up to 0");
+  refuse_chunk([](TestChunk& c) { c.write_from = 257; }, "up to 257");
+
+  const auto refuse_plan = [&](auto change, const char* problem) {
+    StepPlan plan = Plan({Chunk(0, 10), Chunk(60, 10, 4)});
+    change(plan);
+    refuse(plan, problem);
+  };
+  refuse_plan([](StepPlan& p) { p.chunks[1].slot = 0; }, "twice");
+  refuse_plan([](StepPlan& p) { p.chunks[1].slot = 3; }, "slot 3 of 3");
+  refuse_plan([](StepPlan& p) { p.chunks[0].slot = -1; }, "slot -1");
+  refuse_plan([](StepPlan& p) { p.chunks[1].tokens.begin = 9; }, "where 10 comes next");
+  refuse_plan([](StepPlan& p) { p.chunks[1].tokens.end = 21; }, "tokens 60");
+  refuse_plan([](StepPlan& p) { p.tokens.push_back(1); }, "20 of 21 tokens");
+  refuse_plan([](StepPlan& p) { p.chunks[1].rows.begin = 9; }, "where 10 comes next");
+  refuse_plan([](StepPlan& p) { p.chunks[1].rows.end = 19; }, "19 of 20 rows");
+  refuse_plan([](StepPlan& p) { p.rows.pop_back(); }, "20 logit rows and 19 rows");
+  refuse_plan([](StepPlan& p) { p.chunks[1].global_pages.end = 9; }, "of 3");
+  refuse_plan([](StepPlan& p) { p.chunks[1].window_pages.begin = -1; }, "pages -1");
+  refuse_plan([](StepPlan& p) { p.rows[3].bias_end = 1; }, "entries");
+  refuse_plan([](StepPlan& p) { p.rows[3].history_begin = -1; }, "entries");
+  refuse_plan([](StepPlan& p) { p.rows[3].banned_begin = 1; }, "entries");
+  refuse_plan([](StepPlan& p) { p.history = {{kSampledToken, 0, 1}}, p.rows[3].history_end = 1; }, "history");
+  // Slot 0 holds one page, of the plan that was good.
+  refuse_plan([](StepPlan& p) { p.updates = {{0, 1, 0}}; }, "page 1 of 1");
+  refuse_plan([](StepPlan& p) { p.updates = {{3, 0, 0}}; }, "slot 3 of 3");
+  refuse_plan([&](StepPlan& p) { p.updates = {{0, 0, global_ids_}}; }, "to page");
+  refuse_plan([](StepPlan& p) { p.moves = {{KvClass::kWindow, -1, 0}}; }, "a move from page -1");
+  refuse_plan([&](StepPlan& p) { p.moves = {{KvClass::kGlobal, 0, global_ids_}}; }, "a move from page 0");
+  refuse_plan([](StepPlan& p) { p.spills = {{KvClass::kGlobal, 0, 0}}; }, "a spill from page 0");
+  refuse_plan([](StepPlan& p) { p.returns = {{KvClass::kGlobal, 0, 0}}; }, "a return from page 0 of 0");
 
   EXPECT_EQ(Forward(Plan({Chunk(0, 10)})), good) << "a refused plan leaves nothing behind";
+}
+
+TEST_F(ModelRunnerTest, ARefusedPlanLeavesTheTablesAlone) {
+  const std::vector<float> whole = Forward(Plan({Chunk(0, 60)}));
+  const auto next = [&](int32_t position, int32_t count) {
+    StepPlan plan = Plan({Chunk(position, count)});  // of which the slot's table has all but the pages appended
+    plan.chunks[0].global_first = 1;
+    ++plan.chunks[0].global_pages.begin;
+    return plan;
+  };
+  StepPlan bad = next(60, 10);
+  bad.updates = {{0, 0, 3}};
+  bad.global_pages.back() = 5;
+  bad.chunks[0].window_pages.end = 0;
+  EXPECT_FALSE(runner_->Forward(bad).ok());
+  const std::vector<float> with_deltas = Forward(next(60, 10));
+  EXPECT_EQ(Forward(Plan({Chunk(60, 10)})), with_deltas);
+  EXPECT_EQ(Forward(Plan({Chunk(0, 60)})), whole);
+  StepPlan other = next(60, 10);
+  other.chunks[0].sequence = 7;
+  EXPECT_FALSE(runner_->Forward(other).ok()) << "a sequence new to a slot brings its whole table";
 }
 
 TEST_F(ModelRunnerTest, LoadingReportsProgressFromStartToEnd) {
