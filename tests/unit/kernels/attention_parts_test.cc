@@ -292,6 +292,37 @@ TEST(AttentionLimitsTest, NothingSelectedIsZero) {
   }
 }
 
+TEST(KvWriteTest, BeginsAtAFirstPosition) {
+  const Shape shape{.heads = 2, .groups = 2, .qk_dim = 5, .v_dim = 3, .page = 4};
+  const Inputs in(shape, 14, 9);
+  const int32_t start[3] = {0, 7, 14}, first[2] = {4, 0};
+  std::vector<int32_t> sequence, position;
+  for (int t = 0; t < 14; ++t) {
+    sequence.push_back(t / 7);
+    position.push_back(t % 7);
+  }
+  KvWriteParams p;
+  p.batch = {14, 2, start, sequence.data(), position.data()};
+  p.k = in.k.data();
+  p.v = in.v.data();
+  p.k_stride = 10;
+  p.v_stride = 6;
+  ThreadPool pool(2);
+  const auto write = [&](const int32_t* first_position) {
+    Cache cache(shape, 4, {7, 7}, 5);
+    cache.Hold(0, 0, 7);
+    cache.Hold(1, 0, 7);
+    p.kv = cache.View({0, 1});
+    p.first_position = first_position;
+    KvWrite(pool, p);
+    return std::pair(p.kv.block_table[p.kv.table_offset(0)] * p.kv.page_stride, cache.memory());
+  };
+  auto [page, expected] = write(nullptr);
+  // Sequence 0's first page holds positions 0 to 3: as it was.
+  std::fill_n(expected.begin() + page, p.kv.page_stride, std::byte{0xff});
+  EXPECT_EQ(write(first).second, expected);
+}
+
 TEST(KvWriteTest, WritesOnlyTheRowsOfTheStep) {
   for (DType dtype : {DType::kF32, DType::kBF16}) {
     const Shape shape{.heads = 2, .groups = 2, .qk_dim = 5, .v_dim = 3, .page = 4, .dtype = dtype};

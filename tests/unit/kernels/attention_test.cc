@@ -147,6 +147,38 @@ TEST_P(AttentionTest, TiesGoToTheLowerBlock) {
   }
 }
 
+// A sequence whose window class holds nothing before some position sees what there is, whatever its chunks and its
+// neighbours are.
+TEST_P(AttentionTest, WindowsBeginAtAFirstKey) {
+  for (const int window : {16, 100, 600}) {
+    const Shape shape{.window = window, .dtype = dtype()};
+    const std::vector<Inputs> inputs = {Inputs(shape, 700, 1), Inputs(shape, 650, 2)};
+    const std::vector<int> begin = {37, 520};
+    std::vector<std::vector<Chunk>> steps;
+    for (int at = 0; at < 663; at += 60) {
+      steps.push_back({{0, std::min(60, 663 - at)}});
+      if (at < 130) steps.back().push_back({1, std::min(60, 130 - at)});
+    }
+    Runner runner(level(), 2, shape);
+    runner.BeginAt(begin);
+    const std::vector<Outputs> out = runner.Run(inputs, steps);
+    EXPECT_EQ(runner.Run(inputs, {{{1, 130}, {0, 663}}}), out);
+    double worst = 0;
+    for (size_t s = 0; s < 2; ++s) {
+      for (int token = begin[s]; token < inputs[s].length; token += 13) {
+        const auto near = Reference(shape, QueryDType(level(), dtype()), inputs[s], token, 3, runner.sink().data(),
+                                    [&](int i) { return i > token - window && i >= begin[s]; });
+        for (int e = 0; e < shape.v_dim; ++e) {
+          const float x = out[s].window[static_cast<size_t>((token * shape.heads + 3) * shape.v_dim + e)];
+          const double difference = std::abs(x - near.out[static_cast<size_t>(e)]);
+          worst = difference <= worst ? worst : difference;
+        }
+      }
+    }
+    EXPECT_LE(worst, exact() ? 1e-5 : 1e-2) << window;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, AttentionTest,
                          testing::Combine(testing::ValuesIn(AllLevels()), testing::Values(DType::kF32, DType::kBF16)),
                          [](const auto& info) {

@@ -129,14 +129,17 @@ class Cache {
     kv_.table_stride = 1;
     for (int s : sequences) kv_.table_stride = std::max<int>(kv_.table_stride, static_cast<int>(Held(s).size()));
     table_.assign(sequences.size() * static_cast<size_t>(kv_.table_stride), -1);
+    row_.clear();
     first_.clear();
     for (size_t i = 0; i < sequences.size(); ++i) {
       const auto& held = Held(sequences[i]);
+      row_.push_back(static_cast<int32_t>(sequences.size() - 1 - i));
       first_.push_back(held.begin()->first);
-      size_t column = i * static_cast<size_t>(kv_.table_stride);
+      size_t column = static_cast<size_t>(row_.back() * kv_.table_stride);
       for (const auto& [page, id] : held) table_[column++] = id;
     }
     kv_.block_table = table_.data();
+    kv_.table_row = row_.data();
     kv_.first_page = first_.data();
     return kv_;
   }
@@ -150,7 +153,7 @@ class Cache {
   int64_t element_;
   PagedKv kv_;
   std::vector<std::byte> memory_;
-  std::vector<int32_t> free_, table_, first_;
+  std::vector<int32_t> free_, table_, row_, first_;
   std::vector<std::map<int, int32_t>> held_;  // [sequence] logical page -> id
 };
 
@@ -182,17 +185,20 @@ class Runner {
       out.counts.assign(n * static_cast<size_t>(shape_.groups), -7);
     }
     Cache global(shape_, shape_.page, lengths, 1), window(shape_, shape_.window_page, lengths, 2);
-    std::vector<int> done(inputs.size(), 0);
+    std::vector<int> done = begin_.empty() ? std::vector<int>(inputs.size(), 0) : begin_;
     for (const std::vector<Chunk>& step : steps) RunStep(inputs, step, done, global, window, outputs);
     return outputs;
   }
 
   const std::vector<float>& sink() const { return sink_; }
 
+  // Sequences begin at these positions, before which the window class holds nothing. Only window attention runs.
+  void BeginAt(std::vector<int> positions) { begin_ = std::move(positions); }
+
  private:
   void RunStep(const std::vector<Inputs>& inputs, const std::vector<Chunk>& step, std::vector<int>& done, Cache& global,
                Cache& window, std::vector<Outputs>& outputs) {
-    std::vector<int32_t> start = {0}, sequence, position;
+    std::vector<int32_t> start = {0}, sequence, position, first_key;
     std::vector<int> ids;
     std::vector<float> q, k, v;
     auto append = [](std::vector<float>& to, const std::vector<float>& from, int at, int width) {
@@ -204,7 +210,9 @@ class Runner {
       int& at = done[static_cast<size_t>(chunk.sequence)];
       const Inputs& in = inputs[static_cast<size_t>(chunk.sequence)];
       global.Hold(chunk.sequence, 0, at + chunk.count);
-      window.Hold(chunk.sequence, std::max(0, at - shape_.window + 1), at + chunk.count);
+      const int begin = begin_.empty() ? 0 : begin_[static_cast<size_t>(chunk.sequence)];
+      first_key.push_back(begin);
+      window.Hold(chunk.sequence, std::max(begin, at - shape_.window + 1), at + chunk.count);
       for (int i = 0; i < chunk.count; ++i, ++at) {
         sequence.push_back(static_cast<int32_t>(ids.size()));
         position.push_back(at);
@@ -260,19 +268,22 @@ class Runner {
     };
     const PagedKv global_view = global.View(ids);
     write(global_view);
-    DenseAttentionParams dense_params{common, &selection};
-    dense_params.kv = global_view;
-    dense_params.out = dense.data();
-    Attend(ctx, dense_params, AttentionKind::kDense, 0, &selection);
-    SparseAttentionParams sparse_params{common, selection};
-    sparse_params.kv = global_view;
-    sparse_params.out = sparse.data();
-    Attend(ctx, sparse_params, AttentionKind::kSparse, 0, &selection);
+    if (begin_.empty()) {
+      DenseAttentionParams dense_params{common, &selection};
+      dense_params.kv = global_view;
+      dense_params.out = dense.data();
+      Attend(ctx, dense_params, AttentionKind::kDense, 0, &selection);
+      SparseAttentionParams sparse_params{common, selection};
+      sparse_params.kv = global_view;
+      sparse_params.out = sparse.data();
+      Attend(ctx, sparse_params, AttentionKind::kSparse, 0, &selection);
+    }
     WindowAttentionParams window_params{common, shape_.window};
     window_params.kv = window.View(ids);
+    if (!begin_.empty()) window_params.first_key = first_key.data();
     write(window_params.kv);
     window_params.out = near.data();
-    Attend(ctx, window_params, AttentionKind::kWindow, shape_.window, nullptr);
+    Attend(ctx, window_params, AttentionKind::kWindow, shape_.window, nullptr, window_params.first_key);
 
     for (size_t t = 0; t < position.size(); ++t) {
       Outputs& out = outputs[static_cast<size_t>(ids[static_cast<size_t>(sequence[t])])];
@@ -288,9 +299,10 @@ class Runner {
   }
 
   template <class Params>
-  void Attend(const OpContext& ctx, const Params& p, AttentionKind kind, int window, const BlockSelection* blocks) {
+  void Attend(const OpContext& ctx, const Params& p, AttentionKind kind, int window, const BlockSelection* blocks,
+              const int32_t* first_key = nullptr) {
     if (!level_.has_value()) {
-      RunAttention(pool_, PortableKernels(p.kv.dtype == DType::kBF16), ctx, p, kind, window, blocks);
+      RunAttention(pool_, PortableKernels(p.kv.dtype == DType::kBF16), ctx, p, kind, window, blocks, first_key);
     } else if constexpr (std::is_same_v<Params, DenseAttentionParams>) {
       DenseAttention(pool_, *level_, ctx, p);
     } else if constexpr (std::is_same_v<Params, WindowAttentionParams>) {
@@ -304,6 +316,7 @@ class Runner {
   ThreadPool pool_;
   const Shape shape_;
   std::vector<float> sink_;
+  std::vector<int> begin_;
   std::vector<std::byte> workspace_;
 };
 

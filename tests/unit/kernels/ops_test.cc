@@ -287,6 +287,17 @@ TEST_P(OpsTest, GatherCopiesRows) {
   }
 }
 
+TEST_P(OpsTest, CopyMovesTheBytesItIsAskedTo) {
+  for (const int64_t bytes : {0, 1, 64, 16384, 16385, 3 << 20}) {
+    std::vector<std::byte> from(static_cast<size_t>(bytes) + 2), to(from.size(), std::byte{7});
+    for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<std::byte>(i * 2654435761u >> 24);
+    Copy(machine_, {CopyRoute::kDeviceToHost, from.data() + 1, to.data() + 1, bytes});
+    EXPECT_EQ(std::memcmp(from.data() + 1, to.data() + 1, static_cast<size_t>(bytes)), 0) << bytes;
+    EXPECT_EQ(to.front(), std::byte{7});
+    EXPECT_EQ(to.back(), std::byte{7});
+  }
+}
+
 // A vector's lanes must not show: the same value in any place gives the same bits.
 TEST_P(OpsTest, AnElementDoesNotDependOnItsPlace) {
   const std::vector<float> gate = Random(100, 14, 5.0f), up = Random(100, 15);
