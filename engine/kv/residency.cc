@@ -4,6 +4,8 @@
 #include <bit>
 #include <numeric>
 
+#include "engine/model/rebuild.h"
+
 namespace hysparse {
 namespace {
 
@@ -82,13 +84,7 @@ KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype) {
   return layout;
 }
 
-int64_t RebuildTokens(const ModelSpec& spec) {
-  int64_t tokens = 0;
-  for (const LayerSpec& layer : spec.layers) {
-    if (ClassOf(layer) == KvClass::kWindow) tokens += layer.window - 1;
-  }
-  return tokens;
-}
+int64_t RebuildTokens(const ModelSpec& spec) { return RebuildRows(spec).front(); }
 
 KvBytes ResidentBytes(const ModelSpec& spec, int64_t tokens, int64_t element_bytes) {
   KvBytes bytes;

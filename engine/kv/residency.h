@@ -66,8 +66,8 @@ struct KvLayout {
 KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype);
 
 // Tokens before position M that must run again, with the full layers' K and V of all before M at hand, so that the
-// window layers hold what token M reads: each window layer widens by window - 1 what the one above it needs. Running M
-// too makes it w + (n - 1)(w - 1) rows for n layers of window w.
+// window layers hold what token M reads (engine/model/rebuild.h says why). Running M too makes it w + (n - 1)(w - 1)
+// rows for n layers of window w.
 int64_t RebuildTokens(const ModelSpec& spec);
 
 // The formula of the papers: exact bytes that a sequence of n tokens keeps, `element_bytes` each, no page rounding.
