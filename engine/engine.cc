@@ -235,6 +235,7 @@ void Engine::Impl::PublishStats() {
   stats.window = StatsOf(arena, KvClass::kWindow);
   stats.kv_unassigned = arena.unassigned_slabs() * arena.layout().slab_bytes;
   stats.kv_total = arena.layout().bytes();
+  stats.room = blocks_.room();
   for (const KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
     stats.host_used += StatsOf(host, kv_class).referenced;
   }

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "engine/kv/arena_layout.h"
+#include "engine/kv/room.h"
 #include "engine/model/model_spec.h"
 #include "engine/request.h"
 #include "engine/run/executor.h"
@@ -68,6 +69,7 @@ struct EngineStats {
   int64_t running = 0, waiting = 0, spilled = 0;
   KvClassStats global, window;
   int64_t kv_unassigned = 0, kv_total = 0;  // bytes of the arena
+  KvRoom room;                              // what admission could still give
   int64_t host_used = 0, host_total = 0;
   int64_t kv_tokens = 0;  // tokens of running sequences
   int64_t preemptions = 0, spills = 0, recomputes = 0, spilled_bytes = 0;

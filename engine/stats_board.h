@@ -43,16 +43,37 @@ class StatsBoard {
  private:
   // What the engine thread publishes; the rest of EngineStats is read where it is counted.
   static const int64_t* Field(const EngineStats& s, size_t i) {
-    const int64_t* const fields[] = {&s.running,         &s.spilled,       &s.global.referenced, &s.global.cached,
-                                     &s.global.spilling, &s.global.free,   &s.window.referenced, &s.window.cached,
-                                     &s.window.spilling, &s.window.free,   &s.kv_unassigned,     &s.kv_total,
-                                     &s.host_used,       &s.host_total,    &s.kv_tokens,         &s.preemptions,
-                                     &s.spills,          &s.recomputes,    &s.spilled_bytes,     &s.prefix_queried,
-                                     &s.prefix_hit,      &s.prefix_rebuilt};
+    const int64_t* const fields[] = {&s.running,
+                                     &s.spilled,
+                                     &s.global.referenced,
+                                     &s.global.cached,
+                                     &s.global.spilling,
+                                     &s.global.free,
+                                     &s.window.referenced,
+                                     &s.window.cached,
+                                     &s.window.spilling,
+                                     &s.window.free,
+                                     &s.kv_unassigned,
+                                     &s.kv_total,
+                                     &s.host_used,
+                                     &s.host_total,
+                                     &s.kv_tokens,
+                                     &s.preemptions,
+                                     &s.spills,
+                                     &s.recomputes,
+                                     &s.spilled_bytes,
+                                     &s.prefix_queried,
+                                     &s.room.unassigned_slabs,
+                                     &s.room.global_spare,
+                                     &s.room.window_spare,
+                                     &s.room.global_per_slab,
+                                     &s.room.window_per_slab,
+                                     &s.prefix_hit,
+                                     &s.prefix_rebuilt};
     static_assert(std::size(fields) == kFields);
     return fields[i];
   }
-  static constexpr size_t kFields = 22;
+  static constexpr size_t kFields = 27;
 
   std::array<std::atomic<int64_t>, kFields> figures_{};
   std::atomic<int64_t> last_step_{0}, steps_{0};

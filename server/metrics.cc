@@ -152,41 +152,86 @@ void Metrics::CountFinished(FinishReason reason) {
 
 void Metrics::CountHttp(int status) { ++http_[std::clamp(status / 100, 0, 5)]; }
 
+namespace {
+
+// By class and state; what no class holds is `unassigned`.
+MetricFamily KvBytesFamily(const EngineStats& s) {
+  std::vector<ClientMetric> bytes;
+  for (const auto& [name, of] : {std::pair{"global", &s.global}, {"window", &s.window}}) {
+    for (const auto& [state, value] : {std::pair{"referenced", of->referenced},
+                                       {"cached", of->cached},
+                                       {"spilling", of->spilling},
+                                       {"free", of->free}}) {
+      bytes.push_back(Labelled(MetricType::Gauge, static_cast<double>(value), {{"class", name}, {"state", state}}));
+    }
+  }
+  bytes.push_back(
+      Labelled(MetricType::Gauge, static_cast<double>(s.kv_unassigned), {{"class", "unassigned"}, {"state", "free"}}));
+  return Family("kv_bytes", "Bytes of the KV arena by class and state.", MetricType::Gauge, std::move(bytes));
+}
+
+// How many more sessions of a context the cache would admit now.
+MetricFamily AdmissibleSessions(const ServedModel& model, const EngineStats& s) {
+  std::vector<ClientMetric> sessions;
+  for (const int32_t context : {8192, 32768, 131072, 1048576}) {
+    if (context >= model.max_model_len) continue;
+    sessions.push_back(Labelled(MetricType::Gauge, static_cast<double>(s.room.Times(NeedOf(model.kv_layout, context))),
+                                {{"context", std::to_string(context)}}));
+  }
+  sessions.push_back(Labelled(MetricType::Gauge,
+                              static_cast<double>(s.room.Times(NeedOf(model.kv_layout, model.max_model_len))),
+                              {{"context", std::to_string(model.max_model_len)}}));
+  return Family("admissible_sessions", "Sessions of a context that would still fit.", MetricType::Gauge,
+                std::move(sessions));
+}
+
+}  // namespace
+
+void Metrics::CollectKv(const ServedModel& model, const EngineStats& s, std::vector<MetricFamily>* families) {
+  const auto gauge = MetricType::Gauge, counter = MetricType::Counter;
+  const int64_t used = s.global.used() + s.window.used();
+  const int64_t page = std::max<int64_t>(
+      1, model.kv_layout.global.layers > 0 ? model.kv_layout.global.page_bytes() : model.kv_layout.window.page_bytes());
+  families->push_back(
+      Gauge("kv_cache_usage_perc", "Bytes of the KV arena that sequences hold; 1 is full.", Ratio(used, s.kv_total)));
+  families->push_back(Family("cache_config_info", "The KV cache's shape.", gauge,
+                             {Labelled(gauge, 1,
+                                       {{"block_size", std::to_string(model.kv_layout.global.page_tokens)},
+                                        {"num_gpu_blocks", std::to_string(s.kv_total / page)}})}));
+  families->push_back(KvBytesFamily(s));
+  families->push_back(Family("kv_tokens", "Tokens of running sequences.", gauge,
+                             {Labelled(gauge, static_cast<double>(s.kv_tokens), {{"class", "global"}})}));
+  const int64_t full = FullAttentionBytes(model.spec, s.kv_tokens, static_cast<int64_t>(SizeOf(model.kv_layout.dtype)));
+  families->push_back(Gauge("kv_bytes_full_attention_equivalent",
+                            "What running sequences would keep if every layer were a full layer.",
+                            static_cast<double>(full)));
+  families->push_back(Gauge("kv_residency_ratio", "What they keep over that; 0 when none runs.", Ratio(used, full)));
+  families->push_back(AdmissibleSessions(model, s));
+  families->push_back(
+      Gauge("num_requests_spilled", "Sequences whose KV cache waits in host memory.", static_cast<double>(s.spilled)));
+  families->push_back(Family("kv_host_bytes", "Bytes of the host arena by state.", gauge,
+                             {Labelled(gauge, static_cast<double>(s.host_used), {{"state", "referenced"}}),
+                              Labelled(gauge, static_cast<double>(s.host_total - s.host_used), {{"state", "free"}})}));
+  const auto total = [&](const char* name, const char* help, int64_t value) {
+    families->push_back(Family(name, help, counter, {Number(counter, static_cast<double>(value))}));
+  };
+  total("num_preemptions_total", "Sequences preempted.", s.preemptions);
+  total("preempt_recomputes_total", "Of these, computed again because the host arena was full.", s.recomputes);
+  total("preempt_spill_bytes_total", "Bytes copied to the host arena.", s.spilled_bytes);
+  total("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", s.prefix_queried);
+  total("prefix_cache_hits_total", "Of these, found.", s.prefix_hit);
+  total("prompt_tokens_cached_total", "Of these, not computed at all.", s.prefix_hit - s.prefix_rebuilt);
+  total("prefix_cache_rebuilt_total", "Of these, run again for the window layers.", s.prefix_rebuilt);
+}
+
 void Metrics::CollectGauges(const ServedModel& model, std::vector<MetricFamily>* families) const {
   const EngineStats s = model.engine->Stats();
   const auto gauge = MetricType::Gauge;
   families->push_back(Gauge("num_requests_running", "Sequences in the running batch.", s.running));
   families->push_back(Gauge("num_requests_waiting", "Sequences waiting to be admitted.", s.waiting));
   families->push_back(Family("num_requests_waiting_by_reason", "Waiting sequences by what they wait for.", gauge,
-                             {Labelled(gauge, s.waiting, {{"reason", "capacity"}})}));
-  families->push_back(Gauge(
-      "kv_cache_usage_perc", "Pages in use over pages, of the fuller KV class; 1 is full.",
-      std::max(Ratio(s.global_pages_used, s.global_pages_total), Ratio(s.window_pages_used, s.window_pages_total))));
-  families->push_back(Family("cache_config_info", "The KV cache's shape.", gauge,
-                             {Labelled(gauge, 1,
-                                       {{"block_size", std::to_string(model.global_page_tokens)},
-                                        {"num_gpu_blocks", std::to_string(s.global_pages_total)}})}));
-  families->push_back(
-      Family("kv_pages", "KV pages by class and state.", gauge,
-             {Labelled(gauge, static_cast<double>(s.global_pages_used), {{"class", "global"}, {"state", "referenced"}}),
-              Labelled(gauge, static_cast<double>(s.global_pages_total - s.global_pages_used),
-                       {{"class", "global"}, {"state", "free"}}),
-              Labelled(gauge, static_cast<double>(s.window_pages_used), {{"class", "window"}, {"state", "referenced"}}),
-              Labelled(gauge, static_cast<double>(s.window_pages_total - s.window_pages_used),
-                       {{"class", "window"}, {"state", "free"}})}));
-  const auto bytes = [](int64_t pages, int64_t page_bytes) { return static_cast<double>(pages * page_bytes); };
-  families->push_back(
-      Family("kv_bytes", "Bytes of the KV arena by class and state.", gauge,
-             {Labelled(gauge, bytes(s.global_pages_used, model.global_page_bytes),
-                       {{"class", "global"}, {"state", "referenced"}}),
-              Labelled(gauge, bytes(s.global_pages_total - s.global_pages_used, model.global_page_bytes),
-                       {{"class", "global"}, {"state", "free"}}),
-              Labelled(gauge, bytes(s.window_pages_used, model.window_page_bytes),
-                       {{"class", "window"}, {"state", "referenced"}}),
-              Labelled(gauge, bytes(s.window_pages_total - s.window_pages_used, model.window_page_bytes),
-                       {{"class", "window"}, {"state", "free"}})}));
-  families->push_back(Family("kv_tokens", "Tokens of running sequences.", gauge,
-                             {Labelled(gauge, static_cast<double>(s.kv_tokens), {{"class", "global"}})}));
+                             {Labelled(gauge, static_cast<double>(s.waiting), {{"reason", "capacity"}})}));
+  CollectKv(model, s, families);
   families->push_back(Family("engine_steps_total", "Steps the engine has taken: its heartbeat.", MetricType::Counter,
                              {Number(MetricType::Counter, static_cast<double>(s.steps))}));
 }
@@ -197,7 +242,6 @@ std::vector<MetricFamily> Metrics::Collect() const {
   const auto count = [](const std::atomic<uint64_t>& value) { return static_cast<double>(value.load()); };
   std::vector<MetricFamily> families;
   if (model != nullptr) CollectGauges(*model, &families);
-  families.push_back(Counter("num_preemptions_total", "Sequences preempted.", preemptions_));
   families.push_back(Counter("prompt_tokens_total", "Prompt tokens prefilled.", prompt_tokens_));
   families.push_back(Counter("generation_tokens_total", "Tokens generated.", generation_tokens_));
   families.push_back(Family("request_success_total", "Choices that ended, by how.", counter,

@@ -46,10 +46,12 @@ class Metrics : public EngineObserver {
 
  private:
   std::vector<prometheus::MetricFamily> Collect() const;
+  static void CollectKv(const ServedModel& model, const EngineStats& stats,
+                        std::vector<prometheus::MetricFamily>* families);
   void CollectGauges(const ServedModel& model, std::vector<prometheus::MetricFamily>* families) const;
 
   const ModelSlot& slot_;
-  std::atomic<uint64_t> prompt_tokens_{0}, generation_tokens_{0}, preemptions_{0}, unknown_fields_{0};
+  std::atomic<uint64_t> prompt_tokens_{0}, generation_tokens_{0}, unknown_fields_{0};
   std::atomic<uint64_t> finished_stop_{0}, finished_length_{0}, finished_abort_{0}, finished_error_{0};
   std::array<std::atomic<uint64_t>, 6> http_{};  // by status class
   AtomicHistogram ttft_, inter_token_, per_output_token_, e2e_, queue_, prefill_, decode_, inference_;

@@ -23,8 +23,7 @@ struct ServedModel {
   int32_t max_model_len = 0;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<const ChatTemplate> chat_template;  // null: the model has none, chat answers 400
-  int32_t global_page_tokens = 64;
-  int64_t global_page_bytes = 0, window_page_bytes = 0;
+  KvLayout kv_layout;              // of a rank
   std::unique_ptr<Engine> engine;  // started
 
   const std::string& id() const { return names.front(); }

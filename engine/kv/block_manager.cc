@@ -30,38 +30,25 @@ BlockManager::BlockManager(const BlockManagerOptions& options)
   }
 }
 
-PageNeed BlockManager::NeedOf(int64_t tokens) const {
-  return {layout_.global.MaxPages(tokens, 1), layout_.window.MaxPages(tokens, 1)};
-}
-
 absl::Status BlockManager::CanEverFit(int64_t tokens) const {
-  const PageNeed need = NeedOf(tokens);
+  const PageNeed need = NeedOf(layout_, tokens);
   const ArenaLayout& arena = arena_.layout();
-  const int64_t slabs = CeilDiv(need.global, std::max(1, arena.global.pages_per_slab)) +
-                        CeilDiv(need.window, std::max(1, arena.window.pages_per_slab));
-  if (slabs <= arena.slabs) return absl::OkStatus();
+  if (EmptyRoom(arena).CanProvide(need)) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("a sequence of ", tokens, " tokens needs ", need.global, " global and ", need.window,
                    " window KV pages (of ", layout_.global.page_tokens, " and ", layout_.window.page_tokens,
-                   " tokens), ", slabs * arena.slab_bytes, " bytes in all; the KV cache has ", arena.bytes(),
+                   " tokens), ", need.global * arena.global.page_stride + need.window * arena.window.page_stride,
+                   " bytes in all; the KV cache has ", arena.bytes(), " in slabs of ", arena.slab_bytes,
                    ". Ask for fewer tokens or give the server more KV cache memory."));
 }
 
-bool BlockManager::CanProvide(const PageNeed& more) const {
-  const int64_t wanted[2] = {more.global + promised_[0], more.window + promised_[1]};
-  int64_t slabs = arena_.unassigned_slabs();
-  for (const KvClass kv_class : kClasses) {
-    const int64_t per_slab = arena_.layout().of(kv_class).pages_per_slab;
-    const int64_t need = wanted[static_cast<size_t>(kv_class)];
-    if (per_slab == 0) {
-      if (need > 0) return false;
-      continue;
-    }
-    const PageCounts& counts = arena_.counts(kv_class);
-    const int64_t spare = counts.free + counts.cached - need;
-    slabs += spare >= 0 ? spare / per_slab : -CeilDiv(-spare, per_slab);
-  }
-  return slabs >= 0;
+KvRoom BlockManager::room() const {
+  const PageCounts &global = arena_.counts(KvClass::kGlobal), &window = arena_.counts(KvClass::kWindow);
+  KvRoom room = EmptyRoom(arena_.layout());
+  room.unassigned_slabs = arena_.unassigned_slabs();
+  room.global_spare = global.free + global.cached - promised(KvClass::kGlobal);
+  room.window_spare = window.free + window.cached - promised(KvClass::kWindow);
+  return room;
 }
 
 std::optional<BlockRef> BlockManager::Allocate(KvClass kv_class) {
@@ -116,7 +103,7 @@ void BlockManager::MovePage(KvClass kv_class, int32_t page) {
 }
 
 bool BlockManager::TakePromise(SequenceKv& kv, int64_t tokens, PageNeed* need) {
-  const PageNeed whole = NeedOf(tokens);
+  const PageNeed whole = NeedOf(layout_, tokens);
   need->global = std::max<int64_t>(0, whole.global - kv.global_.size());
   need->window = std::max<int64_t>(0, whole.window - kv.window_.size());
   if (!CanProvide(*need)) return false;

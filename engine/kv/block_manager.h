@@ -30,6 +30,7 @@
 #include "absl/status/status.h"
 #include "engine/kv/arena.h"
 #include "engine/kv/prefix_cache.h"
+#include "engine/kv/room.h"
 #include "engine/schedule/step_plan.h"
 
 namespace hysparse {
@@ -52,11 +53,6 @@ struct KvRequest {
   bool cached = false;        // find and leave pages in the prefix cache
   int32_t prompt_tokens = 0;  // a restart point
   int64_t promise = 0;        // tokens that pages are promised for, at least tokens.size()
-};
-
-// Pages of each class.
-struct PageNeed {
-  int64_t global = 0, window = 0;
 };
 
 using TokenAt = absl::FunctionRef<int32_t(int32_t position)>;
@@ -100,10 +96,9 @@ class BlockManager {
   // Whether the plan moves pages, which excludes spilling in it.
   bool moving() const { return !moves_.empty(); }
 
-  // Whether so many pages can be had beyond all promises, by evicting and by moving pages if need be.
-  bool CanProvide(const PageNeed& need) const;
-  // What a sequence needs at most while it grows to `tokens`, one token a step.
-  PageNeed NeedOf(int64_t tokens) const;
+  // What can be had beyond all promises.
+  KvRoom room() const;
+  bool CanProvide(const PageNeed& need) const { return room().CanProvide(need); }
 
   const Arena& arena() const { return arena_; }
   const Arena& host() const { return host_; }

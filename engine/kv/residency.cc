@@ -52,12 +52,6 @@ KvBytes KvLayout::AllocatedBytes(int64_t tokens) const {
   return {global.PagesFor(tokens) * global.page_bytes(), window.PagesFor(tokens) * window.page_bytes()};
 }
 
-int64_t KvLayout::SessionsThatFit(int64_t memory, int64_t context, int64_t step_tokens) const {
-  const int64_t bytes = global.MaxPages(context, step_tokens) * global.page_bytes() +
-                        window.MaxPages(context, step_tokens) * window.page_bytes();
-  return bytes == 0 ? 0 : memory / bytes;
-}
-
 KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype) {
   KvLayout layout;
   layout.dtype = dtype;

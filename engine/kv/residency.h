@@ -57,8 +57,6 @@ struct KvLayout {
   const KvClassLayout& of(KvClass kv_class) const { return kv_class == KvClass::kGlobal ? global : window; }
   // The formula with n and the window rounded up to whole pages: exactly what a sequence of n tokens has allocated.
   KvBytes AllocatedBytes(int64_t tokens) const;
-  // Sequences of `context` tokens, each with pages for its steps of `step_tokens`, whose pages fit in `memory` bytes.
-  int64_t SessionsThatFit(int64_t memory, int64_t context, int64_t step_tokens = 1) const;
 };
 
 // Page sizes follow from the model: 64 tokens in the global class, or a multiple of the selection block where that

@@ -44,7 +44,7 @@ struct Samples {
 // Everything that the measurements share.
 struct Bench {
   const ServedModel& model;
-  const TimedExecutor::Totals& totals;
+  const TimedRunner::Totals& totals;
   uint16_t port;
   DType dtype;
 
@@ -180,11 +180,11 @@ absl::Status RunBench(const Config& config) {
   App app(options);
   HYSPARSE_RETURN_IF_ERROR(app.Listen());
 
-  auto totals = std::make_shared<TimedExecutor::Totals>();
+  auto totals = std::make_shared<TimedRunner::Totals>();
   LoadHooks hooks;
   hooks.observer = app.observer();
-  hooks.wrap_executor = [&](std::unique_ptr<Executor> inner) {
-    return std::make_unique<TimedExecutor>(std::move(inner), totals);
+  hooks.wrap_runner = [&](std::unique_ptr<StepRunner> inner) {
+    return std::make_unique<TimedRunner>(std::move(inner), totals);
   };
   LoadedModel loaded;
   {

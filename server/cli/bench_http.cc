@@ -34,7 +34,7 @@ struct Arrival {
 }  // namespace
 
 absl::StatusOr<double> HttpOverheadSeconds(uint16_t port, const std::string& model, const std::vector<int32_t>& prompt,
-                                           int32_t output, const TimedExecutor::Totals& totals) {
+                                           int32_t output, const TimedRunner::Totals& totals) {
   boost::system::error_code error;
   asio::io_context io;
   tcp::socket socket(io);

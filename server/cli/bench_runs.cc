@@ -24,7 +24,7 @@ class Stamps {
     int64_t forward_ns = 0, steps = 0;
   };
 
-  Stamps(int32_t sequences, const TimedExecutor::Totals& totals)
+  Stamps(int32_t sequences, const TimedRunner::Totals& totals)
       : totals_(totals), stamps_(static_cast<size_t>(sequences)), left_(sequences) {}
 
   void Add(size_t sequence, const StepOutput& output) {
@@ -47,7 +47,7 @@ class Stamps {
   }
 
  private:
-  const TimedExecutor::Totals& totals_;
+  const TimedRunner::Totals& totals_;
   std::mutex mutex_;
   std::condition_variable done_;
   std::vector<std::vector<Stamp>> stamps_;
@@ -67,9 +67,9 @@ class StampSink : public OutputSink {
 
 }  // namespace
 
-absl::StatusOr<StepResult> TimedExecutor::Execute(const StepPlan& plan) {
+absl::StatusOr<StepResult> TimedRunner::Run(StepPlan& plan) {
   const Clock::time_point start = Clock::now();
-  absl::StatusOr<StepResult> result = inner_->Execute(plan);
+  absl::StatusOr<StepResult> result = inner_->Run(plan);
   totals_->nanoseconds += std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
   ++totals_->steps;
   return result;
@@ -89,7 +89,7 @@ double Median(std::vector<double> values) {
   return values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-absl::StatusOr<BenchRun> RunBatch(Engine& engine, const TimedExecutor::Totals& totals, int32_t vocab, int32_t sequences,
+absl::StatusOr<BenchRun> RunBatch(Engine& engine, const TimedRunner::Totals& totals, int32_t vocab, int32_t sequences,
                                   int32_t prompt, int32_t output) {
   static std::atomic<uint64_t> count{0};
   auto stamps = std::make_shared<Stamps>(sequences, totals);

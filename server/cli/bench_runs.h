@@ -16,18 +16,18 @@
 namespace hysparse {
 
 // Sums up the time spent in forward passes. The counters are read from any thread.
-class TimedExecutor : public Executor {
+class TimedRunner : public StepRunner {
  public:
   struct Totals {
     std::atomic<int64_t> nanoseconds{0}, steps{0};
   };
 
-  TimedExecutor(std::unique_ptr<Executor> inner, std::shared_ptr<Totals> totals)
+  TimedRunner(std::unique_ptr<StepRunner> inner, std::shared_ptr<Totals> totals)
       : inner_(std::move(inner)), totals_(std::move(totals)) {}
-  absl::StatusOr<StepResult> Execute(const StepPlan& plan) override;
+  absl::StatusOr<StepResult> Run(StepPlan& plan) override;
 
  private:
-  std::unique_ptr<Executor> inner_;
+  std::unique_ptr<StepRunner> inner_;
   std::shared_ptr<Totals> totals_;
 };
 
@@ -39,7 +39,7 @@ struct BenchRun {
 };
 
 // `sequences` prompts of `prompt` random tokens, each answered with `output` >= 1 tokens, all at once.
-absl::StatusOr<BenchRun> RunBatch(Engine& engine, const TimedExecutor::Totals& totals, int32_t vocab, int32_t sequences,
+absl::StatusOr<BenchRun> RunBatch(Engine& engine, const TimedRunner::Totals& totals, int32_t vocab, int32_t sequences,
                                   int32_t prompt, int32_t output);
 
 // Random token ids, the same for the same seed.

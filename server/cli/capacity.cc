@@ -20,8 +20,9 @@ Sessions SessionsThatFit(const ModelSpec& spec, int64_t element_bytes, int64_t m
   constexpr int64_t kPage = 64;
   const int64_t whole = (context + kPage - 1) / kPage * kPage;
   const int64_t full = FullAttentionBytes(spec, whole, element_bytes);
-  return {context, Layout(spec).SessionsThatFit(memory * kLaidOutBytes / element_bytes, context),
-          full == 0 ? 0 : memory / full};
+  const KvLayout layout = Layout(spec);
+  const auto arena = MakeArenaLayout(layout, memory * kLaidOutBytes / element_bytes);
+  return {context, arena.ok() ? EmptyRoom(*arena).Times(NeedOf(layout, context)) : 0, full == 0 ? 0 : memory / full};
 }
 
 KvBytes AllocatedBytes(const ModelSpec& spec, int64_t element_bytes, int64_t tokens) {

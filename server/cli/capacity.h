@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/kv/residency.h"
+#include "engine/kv/room.h"
 #include "engine/model/model_spec.h"
 
 namespace hysparse {

@@ -35,7 +35,11 @@ struct EngineConfig {
   int32_t threads = 0;                  // 0: one per core
   std::string load_format = "auto";
   int32_t tensor_parallel_size = 1;
-  bool enable_prefix_caching = false;
+  bool enable_prefix_caching = true;
+  int64_t kv_host_memory = -1;   // bytes for spilled pages; -1: a quarter of the KV cache
+  int32_t output_reserve = 512;  // answer tokens that a request is promised room for at admission
+  int32_t max_waiting = 1024;    // queued choices
+  int64_t max_waiting_tokens = int64_t{16} << 20;
 };
 
 struct PlanConfig {

@@ -13,6 +13,7 @@
 #include "engine/model/checkpoint.h"
 #include "engine/model/weights.h"
 #include "engine/run/model_runner.h"
+#include "engine/run/rank_thread.h"
 #include "engine/run/worker.h"
 #include "kernels/ops.h"
 #include "server/chat/chat_template.h"
@@ -29,9 +30,9 @@ namespace {
 constexpr uint64_t kDummySeed = 1;
 
 // The one local rank with everything that its worker refers to.
-class LocalRank : public Executor {
+class LocalRank : public StepRunner {
  public:
-  absl::StatusOr<StepResult> Execute(const StepPlan& plan) override { return worker->Execute(plan); }
+  absl::StatusOr<StepResult> Run(StepPlan& plan) override { return worker->Run(plan); }
 
   ModelSpec spec;
   std::unique_ptr<Backend> backend;
@@ -88,29 +89,27 @@ int64_t WeightBytes(const LocalRank& rank) {
          int64_t{rank.spec.vocab} * rank.spec.hidden * static_cast<int64_t>(SizeOf(rank.weights.embedding_dtype));
 }
 
-// ", global 7,178 pages of 64 tokens (9.9 GiB)"; nothing for a class without layers.
-std::string ClassText(const char* name, const KvClassLayout& kv_class, int64_t pages) {
-  if (kv_class.layers == 0) return "";
-  return absl::StrCat(", ", name, " ", GroupDigits(pages), " pages of ", kv_class.page_tokens, " tokens (",
-                      FormatSize(pages * kv_class.page_bytes()), ")");
+// "; host arena 2.0 GiB", "; nothing can be spilled".
+std::string HostText(const ArenaLayout& host) {
+  return host.slabs > 0 ? absl::StrCat("; host arena ", FormatSize(host.bytes())) : "; no host arena";
 }
 
-void Summarise(const LocalRank& rank, const ServedModel& model, const KvLayout& layout, const Arena& arena,
+void Summarise(const LocalRank& rank, const ServedModel& model, const KvLayout& layout, const KvArenas& arenas,
                const EngineConfig& engine, LoadedModel& out) {
-  const int64_t global = arena.global_pages * layout.global.page_bytes();
-  const int64_t window = arena.window_pages * layout.window.page_bytes();
-  const int64_t element = static_cast<int64_t>(SizeOf(layout.dtype));
-  // A model without full layers keeps no more than its windows, however long the text.
-  const int64_t tokens = layout.global.layers ? arena.global_pages * layout.global.page_tokens
-                                              : arena.window_pages * layout.window.page_tokens;
+  const ArenaLayout& arena = arenas.device;
+  // Of one endless sequence. A model without full layers keeps no more than its windows, however long the text.
+  const int64_t slabs = arena.slabs - (layout.window.layers > 0 && layout.global.layers > 0 ? 1 : 0);
+  const int64_t tokens = layout.global.layers ? slabs * arena.global.pages_per_slab * layout.global.page_tokens
+                                              : int64_t{arena.page_ids(KvClass::kWindow)} * layout.window.page_tokens;
   out.summary = {
       absl::StrCat("model ", model.id(), ": ", rank.spec.architecture, ", ", LayersByKind(rank.spec), "; ",
                    HeadsAndSizes(rank.spec), ", vocabulary ", GroupDigits(rank.spec.vocab)),
       absl::StrCat("device ", rank.backend->Describe(), "; ", Name(layout.dtype), "; ",
                    GroupDigits(rank.weights.parameters), " parameters in ", FormatSize(WeightBytes(rank))),
-      absl::StrCat("KV arena ", FormatSize(global + window), ClassText("global", layout.global, arena.global_pages),
-                   ClassText("window", layout.window, arena.window_pages)),
-      KvCacheLine(rank.spec, element, global + window, tokens, model.max_model_len),
+      absl::StrCat("KV arena ", FormatSize(arena.bytes()), " in ", GroupDigits(arena.slabs), " slabs of ",
+                   FormatSize(arena.slab_bytes), HostText(arenas.host), "; prefix cache ",
+                   engine.enable_prefix_caching ? "on" : "off"),
+      KvCacheLine(rank.spec, static_cast<int64_t>(SizeOf(layout.dtype)), arena.bytes(), tokens, model.max_model_len),
       absl::StrCat("steps of up to ", GroupDigits(engine.max_num_seqs), " sequences and ",
                    GroupDigits(engine.max_num_batched_tokens), " tokens; longest sequence ",
                    GroupDigits(model.max_model_len), " tokens"),
@@ -127,43 +126,53 @@ void Summarise(const LocalRank& rank, const ServedModel& model, const KvLayout& 
   }
 }
 
-// The worker over an arena of its own, and the engine over the worker.
+absl::StatusOr<KvArenas> ArenasFor(const EngineConfig& engine, const KvLayout& layout, int64_t weight_bytes,
+                                   int64_t available, int32_t model_limit) {
+  ArenaRequest request;
+  request.memory = KvMemoryBudget(engine, weight_bytes, available);
+  request.host_memory = engine.kv_host_memory;
+  if (engine.kv_host_memory < 0) {  // a quarter of the cache goes there, if that is worth anything
+    request.host_memory = request.memory / 4;
+    if (!MakeArenaLayout(layout, request.host_memory).ok()) request.host_memory = 0;
+    if (engine.kv_cache_memory == 0) request.memory -= request.host_memory;  // both are shares of the same RAM
+  }
+  request.max_model_len = engine.max_model_len;
+  request.model_limit = model_limit;
+  return MakeArenas(layout, request);
+}
+
+// The rank's thread over its worker over an arena of its own, and the engine over the rank.
 absl::Status StartEngine(const Config& config, const LoadHooks& hooks, int64_t available,
                          std::unique_ptr<LocalRank> rank, LoadedModel& out) {
   ServedModel& model = *out.model;
   const EngineConfig& engine = config.engine;
-  const KvLayout layout = MakeKvLayout(rank->spec, out.dtype);
-  ArenaRequest request{.memory = KvMemoryBudget(engine, WeightBytes(*rank), available),
-                       .max_num_seqs = engine.max_num_seqs,
-                       .max_num_batched_tokens = engine.max_num_batched_tokens,
-                       .max_model_len = engine.max_model_len,
-                       .model_limit = rank->spec.max_context};
-  HYSPARSE_ASSIGN_OR_RETURN(const Arena arena, DivideArena(layout, request));
+  EngineOptions options;
+  options.kv_layout = MakeKvLayout(rank->spec, out.dtype);
+  HYSPARSE_ASSIGN_OR_RETURN(const KvArenas arenas, ArenasFor(engine, options.kv_layout, WeightBytes(*rank), available,
+                                                             rank->spec.max_context));
   RunnerOptions runner_options;
-  runner_options.limits = {engine.max_num_batched_tokens, engine.max_num_seqs, arena.max_model_len};
-  runner_options.global_pages = arena.global_pages;
-  runner_options.window_pages = arena.window_pages;
+  runner_options.limits = {engine.max_num_batched_tokens, engine.max_num_seqs, arenas.max_model_len};
+  runner_options.arena = options.arena = arenas.device;
+  runner_options.host_arena = options.host_arena = arenas.host;
   HYSPARSE_ASSIGN_OR_RETURN(auto runner, ModelRunner::Make(rank->spec, rank->weights, *rank->backend, runner_options));
   HYSPARSE_ASSIGN_OR_RETURN(rank->worker, Worker::Make(std::move(runner), rank->spec.vocab));
 
-  model.max_model_len = arena.max_model_len;
-  model.global_page_tokens = layout.global.page_tokens;
-  model.global_page_bytes = layout.global.page_bytes();
-  model.window_page_bytes = layout.window.page_bytes();
-  EngineOptions options;
+  model.max_model_len = arenas.max_model_len;
+  model.kv_layout = options.kv_layout;
   options.max_num_seqs = engine.max_num_seqs;
   options.max_num_batched_tokens = engine.max_num_batched_tokens;
-  options.max_model_len = arena.max_model_len;
-  options.global_pages = arena.global_pages;
-  options.window_pages = arena.window_pages;
-  options.global_page_tokens = layout.global.page_tokens;
-  options.window_page_tokens = layout.window.page_tokens;
+  options.max_model_len = arenas.max_model_len;
+  options.max_waiting = engine.max_waiting;
+  options.max_waiting_tokens = engine.max_waiting_tokens;
+  options.output_reserve = engine.output_reserve;
+  options.prefix_caching = engine.enable_prefix_caching;
   out.parameters = rank->weights.parameters;
   out.device = rank->backend->Describe();
-  Summarise(*rank, model, layout, arena, engine, out);
-  std::unique_ptr<Executor> executor = std::move(rank);
-  if (hooks.wrap_executor) executor = hooks.wrap_executor(std::move(executor));
-  model.engine = std::make_unique<Engine>(options, model.spec, std::move(executor), hooks.observer);
+  Summarise(*rank, model, options.kv_layout, arenas, engine, out);
+  std::unique_ptr<StepRunner> steps = std::move(rank);
+  if (hooks.wrap_runner) steps = hooks.wrap_runner(std::move(steps));
+  model.engine =
+      std::make_unique<Engine>(options, model.spec, std::make_unique<RankThread>(std::move(steps)), hooks.observer);
   model.engine->Start();
   return absl::OkStatus();
 }

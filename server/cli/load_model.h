@@ -18,8 +18,8 @@ namespace hysparse {
 struct LoadHooks {
   std::function<void(double)> progress;  // 0 … 1, on the loading thread
   EngineObserver* observer = nullptr;    // outlives the model
-  // Puts something between engine and worker: bench measures there.
-  std::function<std::unique_ptr<Executor>(std::unique_ptr<Executor>)> wrap_executor;
+  // Puts something between rank thread and worker: bench measures there.
+  std::function<std::unique_ptr<StepRunner>(std::unique_ptr<StepRunner>)> wrap_runner;
 };
 
 struct LoadedModel {

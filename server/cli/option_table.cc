@@ -65,7 +65,17 @@ void AddModelOptions(Config& c, std::vector<Option>& table) {
        absl::StrCat(e.gpu_memory_utilization), false, Number<double>(e.gpu_memory_utilization, 0.01, 1.0)},
       {"tensor-parallel-size", "N", kRunsModel, "devices that share the model; only 1 so far", "1", false,
        Number<int32_t>(e.tensor_parallel_size, 1, 1024)},
-      {"enable-prefix-caching", "", kRunsModel, "not available yet", "", false, Switch(e.enable_prefix_caching)},
+      {"enable-prefix-caching", "BOOL", kRunsModel, "reuse the KV cache of earlier prompts with the same beginning",
+       "true", false, Switch(e.enable_prefix_caching)},
+      {"kv-host-memory", "SIZE", kRunsModel, "host memory that preempted sequences spill their KV cache to; 0: none",
+       "a quarter of the KV cache", false, Size(e.kv_host_memory)},
+      {"output-reserve", "N", kRunsModel,
+       "answer tokens, at most max_tokens, that a request has room for when admitted", absl::StrCat(e.output_reserve),
+       false, Number<int32_t>(e.output_reserve, 0, kMaxTokens)},
+      {"max-waiting", "N", kRunsModel, "choices that may wait; beyond: 429", absl::StrCat(e.max_waiting), false,
+       Number<int32_t>(e.max_waiting, 1, 1 << 20)},
+      {"max-waiting-tokens", "N", kRunsModel, "prompt tokens that may wait; beyond: 429",
+       absl::StrCat(e.max_waiting_tokens), false, Number<int64_t>(e.max_waiting_tokens, 1, int64_t{1} << 40)},
   };
   table.insert(table.end(), options.begin(), options.end());
 }
@@ -155,7 +165,6 @@ absl::Status CheckCombinations(const Config& config) {
   if (engine.tensor_parallel_size != 1) {
     return wrong("--tensor-parallel-size ", engine.tensor_parallel_size, ": one device only so far; use 1");
   }
-  if (engine.enable_prefix_caching) return wrong("--enable-prefix-caching is not available yet; leave it out");
   if (engine.max_num_batched_tokens < engine.max_num_seqs) {
     return wrong("--max-num-batched-tokens ", engine.max_num_batched_tokens, " is below --max-num-seqs ",
                  engine.max_num_seqs, ": a step must hold a token of every sequence; raise the one or lower the other");

@@ -8,7 +8,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr int64_t kGlobalPage = 64 * 100, kWindowPage = 64 * 1000;
+constexpr int64_t kGlobalPage = 64 * 100;
 
 // Global: 2 layers, 100 bytes a token. Window: 128 tokens, 1,000 bytes a token.
 KvLayout Layout(bool global, bool window) {
@@ -26,63 +26,53 @@ KvLayout Layout(bool global, bool window) {
   return layout;
 }
 
-ArenaRequest Request(int64_t memory, int32_t length = 0, int32_t sequences = 4) {
-  return {.memory = memory,
-          .max_num_seqs = sequences,
-          .max_num_batched_tokens = 256,
-          .max_model_len = length,
-          .model_limit = 1024};
+ArenaRequest Request(int64_t memory, int32_t length = 0) {
+  return {.memory = memory, .host_memory = 0, .max_model_len = length, .model_limit = 1024};
 }
 
-int64_t Bytes(const Arena& arena) { return arena.global_pages * kGlobalPage + arena.window_pages * kWindowPage; }
-
-TEST(Arena, TakesNoMoreThanTheSequencesCanUse) {
-  const auto arena = DivideArena(Layout(true, true), Request(int64_t{1} << 40));
-  ASSERT_TRUE(arena.ok());
-  EXPECT_EQ(arena->max_model_len, 1024);
-  EXPECT_EQ(arena->global_pages, 4 * 16);
-  EXPECT_EQ(arena->window_pages, 4 * 3 + 4);  // a window of 128 touches 3 pages; a chunk of 256 needs 4 more
-}
-
-TEST(Arena, NeverTakesMoreThanItIsGivenAndAlwaysFitsOneSequence) {
+TEST(Arenas, NeverTakeMoreThanTheyAreGivenAndAlwaysFitOneSequence) {
   for (const auto& [global, window] : {std::pair{true, true}, {true, false}, {false, true}}) {
     const KvLayout layout = Layout(global, window);
-    for (int64_t memory = 210'000; memory < 3'000'000; memory += 7'919) {
-      const auto arena = DivideArena(layout, Request(memory));
-      ASSERT_TRUE(arena.ok()) << memory << arena.status();
-      EXPECT_LE(Bytes(*arena), memory);
-      EXPECT_GE(arena->global_pages, layout.global.MaxPages(arena->max_model_len, 1)) << memory;
-      EXPECT_GE(arena->window_pages, layout.window.MaxPages(arena->max_model_len, 1)) << memory;
-      EXPECT_EQ(arena->global_pages == 0, !global);
-      EXPECT_EQ(arena->window_pages == 0, !window);
+    for (int64_t memory = 300'000; memory < 3'000'000; memory += 7'919) {
+      const auto arenas = MakeArenas(layout, Request(memory));
+      ASSERT_TRUE(arenas.ok()) << memory << arenas.status();
+      EXPECT_LE(arenas->device.bytes(), memory);
+      EXPECT_EQ(arenas->host.slabs, 0);
+      const int32_t longest = arenas->max_model_len;
+      EXPECT_TRUE(EmptyRoom(arenas->device).CanProvide(NeedOf(layout, longest)));
+      EXPECT_EQ(EmptyRoom(arenas->device).CanProvide(NeedOf(layout, longest + 1)) && longest < 1024, false);
+      EXPECT_EQ(arenas->device.page_ids(KvClass::kGlobal) == 0, !global);
+      EXPECT_EQ(arenas->device.page_ids(KvClass::kWindow) == 0, !window);
     }
   }
 }
 
-TEST(Arena, ShortensTheContextWhenNoneIsAskedFor) {
-  const auto arena = DivideArena(Layout(true, false), Request(5 * kGlobalPage));
+TEST(Arenas, TheHostsHasTheSamePages) {
+  ArenaRequest request = Request(1 << 24);
+  request.host_memory = 1 << 20;
+  const auto arenas = MakeArenas(Layout(true, true), request);
+  ASSERT_TRUE(arenas.ok());
+  EXPECT_GT(arenas->host.slabs, 0);
+  EXPECT_LE(arenas->host.bytes(), 1 << 20);
+  EXPECT_EQ(arenas->host.global.page_bytes, arenas->device.global.page_bytes);
+  request.host_memory = 1000;
+  EXPECT_THAT(MakeArenas(Layout(true, true), request).status().message(), HasSubstr("--kv-host-memory 1000 B"));
+}
+
+TEST(Arenas, ShortensTheContextWhenNoneIsAskedFor) {
+  const auto arena = MakeArenas(Layout(true, false), Request(5 * kGlobalPage));
   ASSERT_TRUE(arena.ok());
   EXPECT_EQ(arena->max_model_len, 320);
-  EXPECT_EQ(DivideArena(Layout(true, false), Request(100 * kGlobalPage))->max_model_len, 1024);
+  EXPECT_EQ(MakeArenas(Layout(true, false), Request(100 * kGlobalPage))->max_model_len, 1024);
 }
 
-TEST(Arena, RefusesALengthThatDoesNotFitWithTheNumbers) {
-  const std::string message(DivideArena(Layout(true, false), Request(5 * kGlobalPage, 1000)).status().message());
+TEST(Arenas, RefusesALengthThatDoesNotFitWithTheNumbers) {
+  const std::string message(MakeArenas(Layout(true, false), Request(5 * kGlobalPage, 1000)).status().message());
   EXPECT_THAT(message, HasSubstr("--max-model-len 1000 needs 100.0 KiB"));
   EXPECT_THAT(message, HasSubstr("at most 320 tokens fit"));
-  EXPECT_THAT(DivideArena(Layout(true, false), Request(1 << 30, 1025)).status().message(),
+  EXPECT_THAT(MakeArenas(Layout(true, false), Request(1 << 30, 1025)).status().message(),
               HasSubstr("beyond the model's 1024 tokens"));
-  EXPECT_THAT(DivideArena(Layout(true, true), Request(0)).status().message(), HasSubstr("no memory is left"));
-}
-
-TEST(Arena, ScarceMemoryGivesWindowsHalfAtMostAndTheRestToTheContext) {
-  const KvLayout layout = Layout(true, true);
-  const int64_t memory = 16 * kGlobalPage + 8 * kWindowPage;
-  const auto arena = DivideArena(layout, Request(memory, 1024, 64));
-  ASSERT_TRUE(arena.ok());
-  EXPECT_GE(arena->global_pages, 16);
-  EXPECT_GE(arena->window_pages, 3);
-  EXPECT_LE(Bytes(*arena), memory);
+  EXPECT_THAT(MakeArenas(Layout(true, true), Request(0)).status().message(), HasSubstr("no memory is left"));
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "engine/kv/residency.h"
 
+#include "engine/kv/room.h"
+
 #include <cmath>
 
 #include "gtest/gtest.h"
@@ -125,11 +127,14 @@ TEST(KvLayout, RoundsTheWindowOutwardsToPages) {
   EXPECT_EQ(global.PagesFor(129), 3);
 }
 
-TEST(KvLayout, CountsSessionsByWholePages) {
+TEST(KvLayout, CountsSessionsByWholeSlabs) {
   const KvLayout layout = MakeKvLayout(Paper80B(5, LayerKind::kSparse), DType::kBF16);
-  const int64_t each = 16 * layout.global.page_bytes() + 3 * layout.window.page_bytes();
-  EXPECT_EQ(layout.SessionsThatFit(10 * each, 1024), 10);
-  EXPECT_EQ(layout.SessionsThatFit(10 * each - 1, 1024), 9);
+  ASSERT_EQ(5 * layout.window.page_bytes(), 44 * layout.global.page_bytes());  // a slab holds either
+  // 20 sessions of 1,024 tokens: 320 global pages in 8 slabs, 60 window pages in 12.
+  const int64_t slab = 5 * layout.window.page_bytes();
+  const PageNeed each = NeedOf(layout, 1024);
+  EXPECT_EQ(EmptyRoom(MakeArenaLayout(layout, 400 * slab).value()).Times(each), 400);
+  EXPECT_EQ(EmptyRoom(MakeArenaLayout(layout, 400 * slab - 1).value()).Times(each), 399 - 1);
   EXPECT_EQ(layout.AllocatedBytes(1024).total(), 16 * layout.global.page_bytes() + 2 * layout.window.page_bytes());
 }
 

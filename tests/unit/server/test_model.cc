@@ -2,23 +2,24 @@
 
 #include <algorithm>
 
-#include "engine/run/executor.h"
+#include "engine/run/rank_thread.h"
 #include "nlohmann/json.hpp"
 
 namespace hysparse {
 namespace {
 
-class ScriptedExecutor : public Executor {
+class ScriptedRunner : public StepRunner {
  public:
-  explicit ScriptedExecutor(std::shared_ptr<Script> script) : script_(std::move(script)) {}
+  explicit ScriptedRunner(std::shared_ptr<Script> script) : script_(std::move(script)) {}
 
-  absl::StatusOr<StepResult> Execute(const StepPlan& plan) override {
+  absl::StatusOr<StepResult> Run(StepPlan& plan) override {
     if (script_->before_step) script_->before_step();
     ++script_->steps;
     if (!script_->fail.ok()) return script_->fail;
     StepResult result;
     for (const PlannedChunk& chunk : plan.chunks) {
-      for (const SampleRow& row : chunk.rows) {
+      for (int32_t r = chunk.rows.begin; r < chunk.rows.end; ++r) {
+        const SampleRow& row = plan.rows[static_cast<size_t>(r)];
         const int32_t token = row.target >= 0 ? row.target : Next(chunk.sequence, row);
         result.token.push_back(token);
         result.logprob.push_back(Logprob(token, row));
@@ -120,15 +121,17 @@ std::unique_ptr<ServedModel> MakeTestModel(std::shared_ptr<Script> script, Engin
   static const std::shared_ptr<const Tokenizer> tokenizer = ByteTokenizer();
   model->tokenizer = tokenizer;
   model->chat_template = std::make_shared<ChatMlTemplate>();
-  model->global_page_bytes = 1024;
+  model->kv_layout = MakeKvLayout(model->spec, DType::kF32);
   EngineOptions options;
   options.max_num_seqs = 32;
   options.max_num_batched_tokens = 64;
   options.max_waiting = 64;
-  options.global_pages = 512;
+  options.kv_layout = model->kv_layout;
+  options.arena = MakeArenaLayout(model->kv_layout, 512 * model->kv_layout.global.page_bytes()).value();
   options.check_invariants = true;
-  model->engine =
-      std::make_unique<Engine>(options, model->spec, std::make_unique<ScriptedExecutor>(std::move(script)), observer);
+  model->engine = std::make_unique<Engine>(
+      options, model->spec, std::make_unique<RankThread>(std::make_unique<ScriptedRunner>(std::move(script))),
+      observer);
   model->engine->Start();
   return model;
 }
