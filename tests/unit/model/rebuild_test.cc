@@ -18,13 +18,22 @@ using testing::ElementsAre;
 
 constexpr int32_t kLength = 200, kPrefix = 128;
 
-// Counts the rows of each layer, and the gathers that shrinking a batch takes.
+// Counts the rows of each layer, and the gathers that shrinking a batch takes. No window key may lie before the first
+// page that its sequence holds.
 class CountingBackend : public cpu::CpuBackend {
  public:
   CountingBackend(DType dtype, cpu::CpuIsa isa) : CpuBackend(dtype, 2, isa) {}
   void KvWrite(const OpContext& ctx, const KvWriteParams& p) override {
     rows.push_back(p.batch.num_tokens);
     CpuBackend::KvWrite(ctx, p);
+  }
+  void WindowAttention(const OpContext& ctx, const WindowAttentionParams& p) override {
+    for (int32_t t = 0; t < p.batch.num_tokens; ++t) {
+      const int32_t s = p.batch.sequence[t];
+      const int32_t from = std::max(p.batch.position[t] - p.window + 1, p.first_key != nullptr ? p.first_key[s] : 0);
+      EXPECT_GE(std::max(0, from) / p.kv.page_tokens, p.kv.first_page[s]);
+    }
+    CpuBackend::WindowAttention(ctx, p);
   }
   void GatherRows(const OpContext& ctx, const GatherRowsParams& p) override {
     ++gathers;
