@@ -107,7 +107,10 @@ void Engine::Impl::Run() {
     const bool go_on = inbox_.Take(idle, commands);
     now_ = Clock::now();
     if (idle) board_.Wake(last_done_ = now_);
-    Receive(commands);
+    if (!commands.empty()) {
+      Receive(commands);
+      PublishStats();  // what a cancellation freed is seen before the steps under way are done
+    }
     if (!go_on) break;
     const bool launched = !requests_.empty() && LaunchStep();
     // The step just planned waits at the device while the one before it runs.

@@ -31,11 +31,11 @@ Slab MakeSlab(int64_t big, int64_t small, int64_t big_pages) {
   return slab;
 }
 
-// The smallest slab that wastes at most 1 %, else the least wasteful one; of at most `most` bytes unless a single page
-// is larger.
+// The smallest slab that wastes next to nothing, else the least wasteful one; of at most `most` bytes unless a single
+// page is larger.
 Slab ChooseSlab(int64_t big, int64_t small, int64_t most) {
   Slab best = MakeSlab(big, small, 1);
-  for (int64_t pages = 2; pages <= kMostPages && best.waste > 0.01; ++pages) {
+  for (int64_t pages = 2; pages <= kMostPages && best.waste > 0.001; ++pages) {
     const Slab slab = MakeSlab(big, small, pages);
     if (slab.bytes <= most && slab.waste < best.waste) best = slab;
   }

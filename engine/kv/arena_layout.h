@@ -27,8 +27,9 @@ struct ArenaLayout {
   int32_t page_ids(KvClass kv_class) const { return of(kv_class).pages_per_slab * slabs; }
 };
 
-// The most of `bytes` that slabs can use: slabs are as small as a waste of at most 1 % of a slab allows, and at least
-// 64 where pages are small enough for that. InvalidArgument, with the numbers, when not one page of each class fits.
+// The most of `bytes` that slabs can use: slabs are as small as a waste of at most 0.1 % allows, or else waste as
+// little as can be, and are at least 64 where pages are small enough. InvalidArgument, with the numbers, when not one
+// page of each class fits.
 absl::StatusOr<ArenaLayout> MakeArenaLayout(const KvLayout& layout, int64_t bytes);
 
 }  // namespace hysparse

@@ -122,17 +122,17 @@ void SequenceKv::EndAppend() {
     const int32_t prompt_end = prompt_tokens_ / page * page;
     const int32_t interval = std::max(1, kRestartInterval / page) * page;
     if (passed(prompt_end)) SnapshotAt(prompt_end);
-    if (rebuilt_from_ > 0 && passed(cached_tokens_)) SnapshotAt(cached_tokens_);
+    if (passed(cached_tokens_)) SnapshotAt(cached_tokens_);
     for (int32_t at = (before / interval + 1) * interval; at <= num_tokens_; at += interval) SnapshotAt(at);
   }
   SlideTo(std::max(0, num_tokens_ - window.window));
 }
 
-// Window pages in the middle of a rebuild lack what the tokens before it would have added: only from its end on are
-// they what any other sequence would have.
+// Behind a cached prefix only: upper layers leave out rows before its end (engine/model/rebuild.h), and a rebuild's
+// first rows lack what the tokens before them would have added.
 void SequenceKv::SnapshotAt(int32_t position) {
   const KvClassLayout& window = manager_->layout_.window;
-  if (position % window.page_tokens != 0 || (rebuilt_from_ > 0 && position < cached_tokens_)) return;
+  if (position % window.page_tokens != 0 || position < cached_tokens_) return;
   const int32_t first = WindowStart(window, position) / window.page_tokens, end = position / window.page_tokens;
   if (!window_.holds(first) || !window_.holds(end - 1)) return;
   BlockTable pages(&manager_->arena_, KvClass::kWindow);

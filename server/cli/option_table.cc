@@ -32,6 +32,16 @@ OptionSetter Port(uint16_t& out) {
   };
 }
 
+// A switch that turns another one off.
+OptionSetter Not(bool& out) {
+  return [&out](const std::vector<std::string>& values) -> absl::Status {
+    bool off = false;
+    absl::Status status = Switch(off)(values);
+    if (status.ok()) out = !off;
+    return status;
+  };
+}
+
 OptionSetter Seconds(std::chrono::milliseconds& out) {
   return [&out](const std::vector<std::string>& values) -> absl::Status {
     int32_t seconds = 0;
@@ -65,8 +75,10 @@ void AddModelOptions(Config& c, std::vector<Option>& table) {
        absl::StrCat(e.gpu_memory_utilization), false, Number<double>(e.gpu_memory_utilization, 0.01, 1.0)},
       {"tensor-parallel-size", "N", kRunsModel, "devices that share the model; only 1 so far", "1", false,
        Number<int32_t>(e.tensor_parallel_size, 1, 1024)},
-      {"enable-prefix-caching", "BOOL", kRunsModel, "reuse the KV cache of earlier prompts with the same beginning",
-       "true", false, Switch(e.enable_prefix_caching)},
+      {"enable-prefix-caching", "", kRunsModel, "reuse the KV cache of earlier prompts with the same beginning", "on",
+       false, Switch(e.enable_prefix_caching)},
+      {"no-enable-prefix-caching", "", kRunsModel, "compute every prompt from its first token", "", false,
+       Not(e.enable_prefix_caching)},
       {"kv-host-memory", "SIZE", kRunsModel, "host memory that preempted sequences spill their KV cache to; 0: none",
        "a quarter of the KV cache", false, Size(e.kv_host_memory)},
       {"output-reserve", "N", kRunsModel,

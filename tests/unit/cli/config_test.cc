@@ -142,7 +142,6 @@ TEST(Config, ErrorsNameTheSourceAndWhatToChange) {
 TEST(Config, ImpossibleCombinations) {
   EXPECT_THAT(Error("serve m --device cuda"), HasSubstr("use --device cpu"));
   EXPECT_THAT(Error("serve m --tensor-parallel-size 2"), HasSubstr("use 1"));
-  EXPECT_THAT(Error("serve m --enable-prefix-caching"), HasSubstr("not available yet"));
   EXPECT_THAT(Error("serve m --ssl-certfile c"), HasSubstr("give --ssl-keyfile too"));
   EXPECT_THAT(Error("serve m --ssl-keyfile k"), HasSubstr("give --ssl-certfile too"));
   EXPECT_THAT(Error("serve m --max-num-batched-tokens 8 --max-num-seqs 9"), HasSubstr("below --max-num-seqs 9"));

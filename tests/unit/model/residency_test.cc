@@ -130,11 +130,11 @@ TEST(KvLayout, RoundsTheWindowOutwardsToPages) {
 TEST(KvLayout, CountsSessionsByWholeSlabs) {
   const KvLayout layout = MakeKvLayout(Paper80B(5, LayerKind::kSparse), DType::kBF16);
   ASSERT_EQ(5 * layout.window.page_bytes(), 44 * layout.global.page_bytes());  // a slab holds either
-  // 20 sessions of 1,024 tokens: 320 global pages in 8 slabs, 60 window pages in 12.
+  // 415 sessions of 1,024 tokens: 6,640 global pages in 151 slabs, 1,245 window pages in 249.
   const int64_t slab = 5 * layout.window.page_bytes();
   const PageNeed each = NeedOf(layout, 1024);
-  EXPECT_EQ(EmptyRoom(MakeArenaLayout(layout, 400 * slab).value()).Times(each), 400);
-  EXPECT_EQ(EmptyRoom(MakeArenaLayout(layout, 400 * slab - 1).value()).Times(each), 399 - 1);
+  EXPECT_EQ(EmptyRoom(MakeArenaLayout(layout, 400 * slab).value()).Times(each), 415);
+  EXPECT_EQ(EmptyRoom(MakeArenaLayout(layout, 400 * slab - 1).value()).Times(each), 413);
   EXPECT_EQ(layout.AllocatedBytes(1024).total(), 16 * layout.global.page_bytes() + 2 * layout.window.page_bytes());
 }
 

@@ -156,7 +156,10 @@ TEST(Metrics, GaugesAppearWithTheModel) {
         "hysparse:num_requests_waiting{model_name=\"org/tiny\"} 0\n",
         "hysparse:kv_cache_usage_perc{model_name=\"org/tiny\"} 0\n",
         "hysparse:cache_config_info{model_name=\"org/tiny\",block_size=\"64\",num_gpu_blocks=\"512\"} 1\n",
-        "hysparse:kv_bytes{model_name=\"org/tiny\",class=\"global\",state=\"free\"} 524288\n"}) {
+        "hysparse:kv_bytes{model_name=\"org/tiny\",class=\"global\",state=\"referenced\"} 0\n",
+        "hysparse:kv_bytes{model_name=\"org/tiny\",class=\"unassigned\",state=\"free\"} 1048576\n",
+        "hysparse:admissible_sessions{model_name=\"org/tiny\",context=\"512\"} 64\n",
+        "hysparse:kv_residency_ratio{model_name=\"org/tiny\"} 0\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
   slot.Set(nullptr);

@@ -179,7 +179,7 @@ bool TestServer::AwaitIdle(milliseconds timeout) {
   const auto deadline = Clock::now() + timeout;
   while (Clock::now() < deadline) {
     const EngineStats stats = Stats();
-    if (stats.running == 0 && stats.waiting == 0 && stats.global_pages_used == 0) return true;
+    if (stats.running == 0 && stats.waiting == 0 && stats.global.used() + stats.window.used() == 0) return true;
     std::this_thread::sleep_for(milliseconds(2));
   }
   return false;
