@@ -186,6 +186,7 @@ void Engine::Impl::End(Sequence& sequence, FinishReason reason, StepOutput outpu
 
   const std::shared_ptr<RequestState> request = sequence.shared();
   output.choice = sequence.choice();
+  output.reused_tokens = sequence.schedule.reused_tokens;
   output.finish = reason;
   const bool queued = !sequence.schedule.admitted;
   const int32_t prompt_tokens = sequence.prompt_tokens();

@@ -82,6 +82,7 @@ void Engine::Impl::CommitSequence(const StepInFlight& step, const PlannedSequenc
   if (sequence.computed_tokens() >= sequence.prompt_tokens()) ReleaseFollowers(*sequence.shared());
   if (output.prompt.empty() && output.tokens.empty()) return;
   output.choice = sequence.choice();
+  output.reused_tokens = sequence.schedule.reused_tokens;
   sequence.shared()->sink->OnOutput(std::move(output));
 }
 

@@ -58,6 +58,7 @@ struct StepOutput {
   std::vector<TokenOutput> prompt;  // prompt_logprobs: tokens 1 … as they are scored (token 0 has none), choice 0 only
   std::vector<TokenOutput> tokens;
   FinishReason finish = FinishReason::kNone;
+  int32_t reused_tokens = 0;  // of the prompt: found in the prefix cache and not computed
   int32_t stop_token = -1;  // the stop id that ended it, which `tokens` does not hold; -1: none
   absl::Status error;       // with kError
 };

@@ -46,6 +46,7 @@ struct ChoiceUpdate {
 struct Usage {
   int32_t prompt_tokens = 0;  // counted once per prompt
   int32_t completion_tokens = 0;
+  int32_t cached_tokens = 0;  // of the prompts: found in the prefix cache, by the first choice of each
 };
 
 // The front end's half. Called on the session's strand, one call at a time.
@@ -86,6 +87,7 @@ class StreamSession : public std::enable_shared_from_this<StreamSession> {
   };
   struct PromptState {
     std::vector<TokenOutput> scores;
+    int32_t reused = 0;                 // tokens found in the prefix cache
     bool scored = true;                 // nothing more of the prompt's scores to come
     std::vector<StepOutput> held_back;  // outputs of other choices that came before the scores
   };

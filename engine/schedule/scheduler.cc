@@ -204,7 +204,10 @@ bool Scheduler::Admit(const SequencePtr& sequence) {
   std::unique_ptr<SequenceKv> kv = blocks_->Admit(RequestOf(*sequence, reserve, tokens, hashes), &note.lacked);
   note.refused = kv == nullptr;
   if (kv == nullptr) return false;
-  if (!note.admitted) newly_admitted_.push_back(sequence);
+  if (!note.admitted) {
+    newly_admitted_.push_back(sequence);
+    note.reused_tokens = kv->num_tokens();
+  }
   sequence->Admit(std::move(kv));
   TakeSlot(*sequence);
   return true;

@@ -105,6 +105,7 @@ void GenerateCall::OnDone(const absl::Status& status, const Usage& usage) {
     response.set_id(id_);
     response.mutable_usage()->set_prompt_tokens(usage.prompt_tokens);
     response.mutable_usage()->set_completion_tokens(usage.completion_tokens);
+    response.mutable_usage()->set_cached_tokens(usage.cached_tokens);
     Push(std::move(response));
   }
   End(ToGrpcStatus(status));

@@ -109,7 +109,7 @@ absl::StatusOr<GenerationSpec> ToGenerationSpec(const v1::GenerateRequest& reque
   spec.top_logprobs = request.top_logprobs();
   if (spec.top_logprobs != 0 && !spec.logprobs) return BadField("top_logprobs", "needs logprobs to be true");
   spec.priority = request.priority();
-  spec.cache_salt = request.cache_salt().empty() ? tenant : request.cache_salt();
+  spec.cache_salt = absl::StrCat(tenant, ":", request.cache_salt());
   return spec;
 }
 

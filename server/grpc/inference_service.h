@@ -30,7 +30,7 @@ struct GrpcContext {
   boost::asio::thread_pool& text_pool;    // detokenising
 };
 
-// The contract's prompt and numbers as a GenerationSpec; `tenant` salts the prefix cache when the request does not.
+// The contract's prompt and numbers as a GenerationSpec; `tenant` salts the prefix cache beside the request.
 absl::StatusOr<GenerationSpec> ToGenerationSpec(const v1::GenerateRequest& request, const ServedModel& model,
                                                 const std::string& tenant);
 

@@ -73,7 +73,8 @@ Json Logprobs(const ReplyHeader& header, const std::optional<ReplyLogprobs>& log
 Json UsageJson(const Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.completion_tokens},
-          {"total_tokens", usage.prompt_tokens + usage.completion_tokens}};
+          {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
 }
 
 Json Envelope(const ReplyHeader& header, const char* chat_object, Json choices) {

@@ -56,10 +56,10 @@ TEST(Format, UsageIsNullInEveryChunkButItsOwn) {
       "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\",\"choices\":"
       "[{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":null}\n\n");
   EXPECT_EQ(
-      UsageEvent(header, {7, 5}),
+      UsageEvent(header, {7, 5, 4}),
       "data: "
       "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\",\"choices\":"
-      "[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5,\"total_tokens\":12}}\n\n");
+      "[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5,\"total_tokens\":12,\"prompt_tokens_details\":{\"cached_tokens\":4}}}\n\n");
 }
 
 TEST(Format, CompletionStreamEvents) {
@@ -73,14 +73,14 @@ TEST(Format, FullReplies) {
   EXPECT_EQ(FullReply(Header(true), {{0, "hi", std::nullopt, FinishReason::kStop}}, {3, 2}),
             R"({"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,)"
             R"("message":{"role":"assistant","content":"hi","refusal":null},"logprobs":null,"finish_reason":"stop"}],)"
-            R"("usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}})");
+            R"("usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":0}}})");
   EXPECT_EQ(
       FullReply(Header(false),
                 {{0, "a", std::nullopt, FinishReason::kLength}, {1, "b", std::nullopt, FinishReason::kStop}}, {3, 2}),
       R"({"id":"cmpl-1","object":"text_completion","created":1700000000,"model":"m","choices":[)"
       R"({"index":0,"text":"a","logprobs":null,"finish_reason":"length"},)"
       R"({"index":1,"text":"b","logprobs":null,"finish_reason":"stop"}],)"
-      R"("usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}})");
+      R"("usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":0}}})");
 }
 
 TEST(Format, ChatLogprobs) {
@@ -91,7 +91,7 @@ TEST(Format, ChatLogprobs) {
             R"("message":{"role":"assistant","content":"A","refusal":null},"logprobs":{"content":[{"token":"A",)"
             R"("logprob":-0.5,"bytes":[65],"top_logprobs":[{"token":"A","logprob":-0.5,"bytes":[65]},)"
             R"({"token":"bytes:\\xe2","logprob":-1.25,"bytes":[226]}]}],"refusal":null},"finish_reason":"stop"}],)"
-            R"("usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}})");
+            R"("usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"prompt_tokens_details":{"cached_tokens":0}}})");
 }
 
 TEST(Format, CompletionLogprobs) {
