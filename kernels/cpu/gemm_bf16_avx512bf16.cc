@@ -5,52 +5,78 @@
 namespace hysparse::cpu {
 namespace {
 
-constexpr int kPrefetch = 2048;  // bytes ahead in a panel
 constexpr int kHalf = 1024;      // bytes of 16 columns × 32 k
+constexpr int kPrefetch = 4096;  // bytes ahead in the panels, into L2: more loads are in flight there than in L1
 
 __m512bh AsBf16(__m512i x) { return reinterpret_cast<__m512bh>(x); }
+__m512bh Pair(const char* a) { return AsBf16(_mm512_set1_epi32(*reinterpret_cast<const int32_t*>(a))); }
 
-template <int R, int P>
+// The first tile of a task brings the panels into L2, the others find them there.
+__m512bh Weights(const std::byte* b, bool fetch) {
+  if (fetch) _mm_prefetch(reinterpret_cast<const char*>(b + kPrefetch), _MM_HINT_T1);
+  return AsBf16(_mm512_load_si512(b));
+}
+
+// One step of k of R rows by one panel. Few rows run at the speed of memory: they read the panel front to back. More
+// rows load a pair of k once for both halves.
+template <int R>
+void Step(const char* const* a, int64_t a_row, const std::byte* b, bool fetch, __m512 (&acc)[R][2]) {
+  if constexpr (R <= 4) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+#pragma GCC unroll 16
+      for (int pair = 0; pair < kBf16Depth / 2; ++pair, b += 64) {
+        const __m512bh w = Weights(b, fetch);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          acc[r][half] = _mm512_dpbf16_ps(acc[r][half], Pair(a[r / 3] + (r % 3) * a_row + pair * 4), w);
+        }
+      }
+    }
+  } else {
+    const char* at[(R + 2) / 3];
+#pragma GCC unroll 4
+    for (int i = 0; i < (R + 2) / 3; ++i) at[i] = a[i];
+    for (int pair = 0; pair < kBf16Depth / 2; ++pair, b += 64) {
+      const __m512bh w[2] = {Weights(b, fetch), Weights(b + kHalf, fetch)};
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const __m512bh x = Pair(at[r / 3] + (r % 3) * a_row);
+        acc[r][0] = _mm512_dpbf16_ps(acc[r][0], x, w[0]);
+        acc[r][1] = _mm512_dpbf16_ps(acc[r][1], x, w[1]);
+      }
+#pragma GCC unroll 4
+      for (int i = 0; i < (R + 2) / 3; ++i) at[i] += sizeof(int32_t);
+    }
+  }
+}
+
+template <int R>
 void Tile(const GemmTask& task, int row, int panel, const Chunk& chunk) {
   const std::byte* b = task.b + panel * task.panel_bytes + int64_t{chunk.begin} * 2 * kHalf;
-  const int64_t panel_bytes = task.panel_bytes, a_row = task.a_row;
+  const int64_t a_row = task.a_row;
   // A pointer for three rows each: the others are one and two strides away, which addressing does for nothing.
   const char* a[(R + 2) / 3];
 #pragma GCC unroll 4
   for (int i = 0; i < (R + 2) / 3; ++i)
     a[i] = static_cast<const char*>(task.a) + (row + 3 * i) * a_row + chunk.begin * kStepBytes;
-  __m512 acc[R][2 * P];
+  __m512 acc[R][2];
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int j = 0; j < 2 * P; ++j)
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j)
       acc[r][j] = chunk.first ? _mm512_setzero_ps() : _mm512_load_ps(chunk.sums + (r * 2 + j) * 16);
   }
-  for (int step = 0; step < chunk.count; ++step) {
-    for (int pair = 0; pair < kBf16Depth / 2; ++pair) {
-      __m512bh w[2 * P];
-#pragma GCC unroll 8
-      for (int j = 0; j < 2 * P; ++j) {
-        const std::byte* at = b + (j / 2) * panel_bytes + (j % 2) * kHalf;
-        if (R == 1) _mm_prefetch(reinterpret_cast<const char*>(at + kPrefetch), _MM_HINT_T0);
-        w[j] = AsBf16(_mm512_load_si512(at));
-      }
-      b += 64;
-#pragma GCC unroll 12
-      for (int r = 0; r < R; ++r) {
-        const __m512bh x = AsBf16(_mm512_set1_epi32(*reinterpret_cast<const int32_t*>(a[r / 3] + (r % 3) * a_row)));
-#pragma GCC unroll 8
-        for (int j = 0; j < 2 * P; ++j) acc[r][j] = _mm512_dpbf16_ps(acc[r][j], x, w[j]);
-      }
+  const bool fetch = row == 0;
+  for (int step = 0; step < chunk.count; ++step, b += 2 * kHalf) {
+    Step<R>(a, a_row, b, fetch, acc);
 #pragma GCC unroll 4
-      for (int i = 0; i < (R + 2) / 3; ++i) a[i] += sizeof(int32_t);
-    }
-    b += kHalf;
+    for (int i = 0; i < (R + 2) / 3; ++i) a[i] += kStepBytes;
   }
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-    for (int j = 0; j < 2 * P; ++j) {
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
       if (chunk.last) {
         Store16(task, row + r, panel * kPanel + j * 16, acc[r][j]);
       } else {
@@ -62,17 +88,14 @@ void Tile(const GemmTask& task, int row, int panel, const Chunk& chunk) {
 
 template <int R>
 void Panels(const GemmTask& task, int row) {
-  constexpr int kWide = R == 1 ? 4 : R <= 3 ? 2 : 1;
   const Chunk all = {0, task.depth, true, true, nullptr};
   const int panels = (task.cols + kPanel - 1) / kPanel;
-  int panel = 0;
-  for (; panel + kWide <= panels; panel += kWide) Tile<R, kWide>(task, row, panel, all);
-  for (; panel < panels; ++panel) Tile<R, 1>(task, row, panel, all);
+  for (int panel = 0; panel < panels; ++panel) Tile<R>(task, row, panel, all);
 }
 
 template <int R>
 constexpr TileFns Fns() {
-  return {Panels<R>, Tile<R, 1>};
+  return {Panels<R>, Tile<R>};
 }
 
 constexpr TileFns kByRows[] = {Fns<1>(), Fns<2>(), Fns<3>(), Fns<4>(),  Fns<5>(),  Fns<6>(),
