@@ -80,7 +80,6 @@ class Backend {
   virtual void WindowAttention(const OpContext& ctx, const WindowAttentionParams& p) = 0;
   virtual void SparseAttention(const OpContext& ctx, const SparseAttentionParams& p) = 0;
   virtual void Gate(const OpContext& ctx, const GateParams& p) = 0;
-  virtual void SwiGlu(const OpContext& ctx, const SwiGluParams& p) = 0;
   virtual void Router(const OpContext& ctx, const RouterParams& p) = 0;
   virtual void Experts(const OpContext& ctx, const ExpertsParams& p) = 0;
   virtual void GatherRows(const OpContext& ctx, const GatherRowsParams& p) = 0;

@@ -66,13 +66,16 @@ struct RmsNormParams {
   DType out_dtype = DType::kF32;
 };
 
-// out[r, :] = a[r, :] · Wᵀ + bias. Row r depends on a[r, :] alone, bit for bit, whatever `rows` is.
+// out[r, :] = a[r, :] · Wᵀ + bias; with a gate (SwiGLU) silu(a[r, :] · gateᵀ + gate_bias) ⊙ that. Row r depends on
+// a[r, :] alone, bit for bit, whatever `rows` is.
 struct GemmParams {
   const void* a = nullptr;  // [R, K] of the compute dtype
   int64_t a_stride = 0;     // elements
   int32_t rows = 0;
   const PackedMatrix* weight = nullptr;  // [N, K]
   const float* bias = nullptr;           // [N] or null
+  const PackedMatrix* gate = nullptr;    // [N, K] or null
+  const float* gate_bias = nullptr;      // [N] or null
   void* out = nullptr;                   // [R, N]
   DType out_dtype = DType::kF32;
   int64_t out_stride = 0;  // elements
@@ -158,14 +161,6 @@ struct GateParams {
   DType out_dtype = DType::kF32;
 };
 
-// out = silu(gate) * up, from the fused projection [R, 2*width]: gate first, then up.
-struct SwiGluParams {
-  const float* gate_up = nullptr;
-  int32_t rows = 0, width = 0;
-  void* out = nullptr;  // [R, width]
-  DType out_dtype = DType::kF32;
-};
-
 // Expert choice in fp32: score = sigmoid or softmax of logits; choose the `top` highest of score + bias (ties to the
 // lower expert); weigh by the unbiased score, normalised if asked, times routed_scale. Ids ascending.
 struct RouterParams {
@@ -183,11 +178,12 @@ struct RouterParams {
 struct ExpertsParams {
   const void* x = nullptr;  // [T, H] compute dtype
   int32_t num_tokens = 0, hidden = 0, width = 0, experts = 0, top = 0;
-  const int32_t* ids = nullptr;                  // [T, top]
-  const float* weights = nullptr;                // [T, top]
-  const PackedMatrix* const* gate_up = nullptr;  // [experts] of [2*width, H]
-  const PackedMatrix* const* down = nullptr;     // [experts] of [H, width]
-  float* out = nullptr;                          // [T, H], overwritten
+  const int32_t* ids = nullptr;               // [T, top]
+  const float* weights = nullptr;             // [T, top]
+  const PackedMatrix* const* gate = nullptr;  // [experts] of [width, H]
+  const PackedMatrix* const* up = nullptr;    // [experts] of [width, H]
+  const PackedMatrix* const* down = nullptr;  // [experts] of [H, width]
+  float* out = nullptr;                       // [T, H], overwritten
 };
 
 // Copies rows of 4-byte elements: out[r] = x[index[r]]. `out` is another buffer than x.

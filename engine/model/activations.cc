@@ -91,7 +91,6 @@ void Carve(const ModelSpec& spec, DType compute, Carver& carver, Activations& a)
   carver.Take(a.attn, rows, widths.attn, sizeof(float));
   if (widths.sparse) carver.Take(a.attn_sparse, rows, widths.attn, sizeof(float));
   carver.Take(a.attn_out, rows, widths.attn, SizeOf(compute));
-  carver.Take(a.gate_up, rows, 2 * widths.mlp, sizeof(float));
   carver.Take(a.act, rows, widths.mlp, SizeOf(compute));
   carver.Take(a.block_ids, rows, widths.block_ids, sizeof(int32_t));
   carver.Take(a.block_counts, rows, widths.block_counts, sizeof(int32_t));

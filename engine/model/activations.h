@@ -21,7 +21,6 @@ struct Activations {
   float* attn = nullptr;              // [T, N * E] of the full, SWA or window branch, before its gate
   float* attn_sparse = nullptr;       // [T, N * E] of the sparse branch
   void* attn_out = nullptr;           // [T, N * E] compute: input of o_proj
-  float* gate_up = nullptr;           // [T, 2 * widest MLP]
   void* act = nullptr;                // [T, widest MLP] compute
   int32_t* block_ids = nullptr;       // [T, G, K] of the current oracle
   int32_t* block_counts = nullptr;    // [T, G]

@@ -290,21 +290,25 @@ void Transformer::Mlp(size_t l, int32_t rows) {
   const LayerWeights& w = weights_.layers[l];
   if (!spec_.layers[l].moe) return SwiGlu(w, rows);
   Experts(l, rows);
-  if (w.gate_up == nullptr) return;
+  if (w.up == nullptr) return;
   UpdateResidual(a_.delta, nullptr, rows);  // the routed experts' part; x stays
   SwiGlu(w, rows);
 }
 
 // delta = down(silu(gate x) * up x), of a dense layer or of the shared experts.
 void Transformer::SwiGlu(const LayerWeights& w, int32_t rows) {
-  Gemm(*w.gate_up, w.gate_up_bias.get(), a_.x, rows, a_.gate_up);
-  SwiGluParams p;
-  p.gate_up = a_.gate_up;
+  GemmParams p;
+  p.a = a_.x;
+  p.a_stride = spec_.hidden;
   p.rows = rows;
-  p.width = w.down->cols();
+  p.weight = w.up.get();
+  p.bias = w.up_bias.get();
+  p.gate = w.gate.get();
+  p.gate_bias = w.gate_bias.get();
   p.out = a_.act;
   p.out_dtype = backend_.compute_dtype();
-  backend_.SwiGlu(a_.context, p);
+  p.out_stride = w.up->rows();
+  backend_.Gemm(a_.context, p);
   Gemm(*w.down, w.down_bias.get(), a_.act, rows, a_.delta);
 }
 
@@ -335,7 +339,8 @@ void Transformer::Experts(size_t l, int32_t rows) {
   p.top = moe.experts_per_token;
   p.ids = a_.expert_ids;
   p.weights = a_.expert_weights;
-  p.gate_up = w.expert_gate_up.data();
+  p.gate = w.expert_gate.data();
+  p.up = w.expert_up.data();
   p.down = w.expert_down.data();
   p.out = a_.delta;
   backend_.Experts(a_.context, p);

@@ -123,9 +123,10 @@ class Loader {
   }
 
   absl::Status LoadMlp(const std::string& prefix, LayerWeights& out) {
-    HYSPARSE_ASSIGN_OR_RETURN(out.gate_up, Matrix({prefix + "gate_proj.weight", prefix + "up_proj.weight"}));
-    HYSPARSE_ASSIGN_OR_RETURN(out.gate_up_bias,
-                              Biases({prefix + "gate_proj.bias", prefix + "up_proj.bias"}, out.gate_up->rows()));
+    HYSPARSE_ASSIGN_OR_RETURN(out.gate, Matrix({prefix + "gate_proj.weight"}));
+    HYSPARSE_ASSIGN_OR_RETURN(out.gate_bias, OptionalVector(prefix + "gate_proj.bias"));
+    HYSPARSE_ASSIGN_OR_RETURN(out.up, Matrix({prefix + "up_proj.weight"}));
+    HYSPARSE_ASSIGN_OR_RETURN(out.up_bias, OptionalVector(prefix + "up_proj.bias"));
     HYSPARSE_ASSIGN_OR_RETURN(out.down, Matrix({prefix + "down_proj.weight"}));
     HYSPARSE_ASSIGN_OR_RETURN(out.down_bias, OptionalVector(prefix + "down_proj.bias"));
     return absl::OkStatus();
@@ -136,11 +137,14 @@ class Loader {
     HYSPARSE_ASSIGN_OR_RETURN(out.router_bias, OptionalVector(prefix + "gate.e_score_correction_bias"));
     for (int32_t e = 0; e < spec_.moe.experts; ++e) {
       const std::string expert = absl::StrCat(prefix, "experts.", e, ".");
-      HYSPARSE_ASSIGN_OR_RETURN(auto gate_up, Matrix({expert + "gate_proj.weight", expert + "up_proj.weight"}));
+      HYSPARSE_ASSIGN_OR_RETURN(auto gate, Matrix({expert + "gate_proj.weight"}));
+      HYSPARSE_ASSIGN_OR_RETURN(auto up, Matrix({expert + "up_proj.weight"}));
       HYSPARSE_ASSIGN_OR_RETURN(auto down, Matrix({expert + "down_proj.weight"}));
-      out.expert_gate_up.push_back(gate_up.get());
+      out.expert_gate.push_back(gate.get());
+      out.expert_up.push_back(up.get());
       out.expert_down.push_back(down.get());
-      out.experts.push_back(std::move(gate_up));
+      out.experts.push_back(std::move(gate));
+      out.experts.push_back(std::move(up));
       out.experts.push_back(std::move(down));
     }
     return spec_.moe.shared_width > 0 ? LoadMlp(prefix + "shared_experts.", out) : absl::OkStatus();

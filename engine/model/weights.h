@@ -1,6 +1,6 @@
 // Weights: a model's parameters on the device, packed once: q, k, v and the gates of a layer fused into one matrix,
-// gate and up fused, norms, biases, sinks and routers in fp32, the embedding in the checkpoint's dtype. Immutable after
-// loading; shared by the ranks' transformers. Every name and shape is checked before any memory is allocated.
+// norms, biases, sinks and routers in fp32, the embedding in the checkpoint's dtype. Immutable after loading; shared by
+// the ranks' transformers. Every name and shape is checked before any memory is allocated.
 #pragma once
 
 #include <functional>
@@ -26,11 +26,11 @@ struct LayerWeights {
   DeviceFloats sink, sparse_sink;                      // [N] or null
   std::unique_ptr<PackedMatrix> o;                     // [H, N * E]
   DeviceFloats o_bias;                                 // [H] or null
-  std::unique_ptr<PackedMatrix> gate_up, down;         // dense MLP, or the shared experts of a MoE layer; null without
-  DeviceFloats gate_up_bias, down_bias;                // or null
+  std::unique_ptr<PackedMatrix> gate, up, down;        // dense MLP, or the shared experts of a MoE layer; null without
+  DeviceFloats gate_bias, up_bias, down_bias;          // or null
   DeviceFloats router, router_bias;                    // [experts, H] fp32, [experts]; null in a dense layer
-  std::vector<std::unique_ptr<PackedMatrix>> experts;  // gate_up and down, owned
-  std::vector<const PackedMatrix*> expert_gate_up, expert_down;  // [experts]
+  std::vector<std::unique_ptr<PackedMatrix>> experts;  // gate, up and down, owned
+  std::vector<const PackedMatrix*> expert_gate, expert_up, expert_down;  // [experts]
 };
 
 struct Weights {

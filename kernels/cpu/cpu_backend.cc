@@ -55,7 +55,6 @@ void CpuBackend::SparseAttention(const OpContext& ctx, const SparseAttentionPara
   cpu::SparseAttention(pool_, isa_, ctx, p);
 }
 void CpuBackend::Gate(const OpContext&, const GateParams& p) { cpu::Gate(machine_, p); }
-void CpuBackend::SwiGlu(const OpContext&, const SwiGluParams& p) { cpu::SwiGlu(machine_, p); }
 void CpuBackend::Router(const OpContext& ctx, const RouterParams& p) { cpu::Router(machine_, ctx, p); }
 void CpuBackend::Experts(const OpContext& ctx, const ExpertsParams& p) {
   cpu::Experts(machine_, gemm_, compute_, ctx, p);

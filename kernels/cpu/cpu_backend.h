@@ -38,7 +38,6 @@ class CpuBackend : public Backend {
   void WindowAttention(const OpContext& ctx, const WindowAttentionParams& p) override;
   void SparseAttention(const OpContext& ctx, const SparseAttentionParams& p) override;
   void Gate(const OpContext& ctx, const GateParams& p) override;
-  void SwiGlu(const OpContext& ctx, const SwiGluParams& p) override;
   void Router(const OpContext& ctx, const RouterParams& p) override;
   void Experts(const OpContext& ctx, const ExpertsParams& p) override;
   void GatherRows(const OpContext& ctx, const GatherRowsParams& p) override;

@@ -1,4 +1,4 @@
-// Embed, RmsNorm, HeadNorm, Rope, Gate, SwiGlu, GatherRows and Copy: which rows, and how they are shared out. The
+// Embed, RmsNorm, HeadNorm, Rope, Gate, GatherRows and Copy: which rows, and how they are shared out. The
 // arithmetic is in row_ops_body.h. The nanoseconds an element takes are guesses for sharing out only.
 #include <cstring>
 
@@ -86,13 +86,6 @@ void Gate(const Machine& machine, const GateParams& p) {
                             b == nullptr ? 0.0f : gate_b[h], p.v_dim,
                             OutRow(p.out, p.out_dtype, t * p.heads + h, p.v_dim));
     }
-  });
-}
-
-void SwiGlu(const Machine& machine, const SwiGluParams& p) {
-  ShareRows(machine.pool, p.rows, p.width * kExpNs, [&](int64_t r) {
-    const float* gate = p.gate_up + r * 2 * p.width;
-    machine.rows.swiglu(gate, gate + p.width, p.width, OutRow(p.out, p.out_dtype, r, p.width));
   });
 }
 

@@ -1,4 +1,4 @@
-// Experts: (token, expert) pairs, here slots, sorted by expert; one group of products for the fused gate and up
+// Experts: (token, expert) pairs, here slots, sorted by expert; one group of gated products for the gate and up
 // projections of all experts that have rows, one for the down projections; then each token's weighted sum over its
 // slots in ascending expert order.
 #include <algorithm>
@@ -23,7 +23,6 @@ struct Slots {
   int32_t* place;       // [slots] where a slot went
   GemmParams* product;  // [slots] one per expert with rows
   std::byte* x;         // [slots, hidden] compute dtype
-  float* gate_up;       // [slots, 2 * width]
   std::byte* inner;     // [slots, width] compute dtype
   float* down;          // [slots, hidden]
   size_t bytes;
@@ -41,7 +40,6 @@ Slots Layout(std::byte* base, int64_t slots, int64_t hidden, int64_t width, DTyp
   s.place = reinterpret_cast<int32_t*>(take(sizeof(int32_t)));
   s.product = reinterpret_cast<GemmParams*>(take(sizeof(GemmParams)));
   s.x = take(hidden * SizeOf(compute));
-  s.gate_up = reinterpret_cast<float*>(take(2 * width * sizeof(float)));
   s.inner = take(width * SizeOf(compute));
   s.down = reinterpret_cast<float*>(take(hidden * sizeof(float)));
   s.bytes = at;
@@ -55,19 +53,22 @@ void SortByExpert(const int32_t* ids, int64_t slots, const Slots& s) {
   for (int64_t i = 0; i < slots; ++i) s.place[s.key[i] & 0xffffffff] = static_cast<int32_t>(i);
 }
 
-// One product per expert that has rows: from [slots, cols] to [slots, out_cols].
-std::span<GemmParams> Products(const Slots& s, int64_t slots, const PackedMatrix* const* weights, const std::byte* in,
-                               float* out, DType compute) {
+// One product per expert that has rows: from [slots, cols] of the compute dtype to [slots, out_cols] of `out_dtype`.
+std::span<GemmParams> Products(const Slots& s, int64_t slots, const PackedMatrix* const* weights,
+                               const PackedMatrix* const* gates, const std::byte* in, DType compute, void* out,
+                               DType out_dtype) {
   int64_t count = 0;
   for (int64_t begin = 0, end = 0; begin < slots; begin = end) {
     const uint64_t expert = s.key[begin] >> 32;
     while (end < slots && s.key[end] >> 32 == expert) ++end;
     GemmParams product;
     product.weight = weights[expert];
+    product.gate = gates == nullptr ? nullptr : gates[expert];
     product.a_stride = product.weight->cols();
     product.out_stride = product.weight->rows();
     product.a = in + begin * product.a_stride * static_cast<int64_t>(SizeOf(compute));
-    product.out = out + begin * product.out_stride;
+    product.out = static_cast<std::byte*>(out) + begin * product.out_stride * static_cast<int64_t>(SizeOf(out_dtype));
+    product.out_dtype = out_dtype;
     product.rows = static_cast<int32_t>(end - begin);
     s.product[count++] = product;
   }
@@ -94,15 +95,8 @@ void Experts(const Machine& machine, GemmEngine& gemm, DType compute, const OpCo
     ShareRows(machine.pool, slots, p.hidden * kCopyNs, [&](int64_t i) {
       std::memcpy(s.x + i * row_bytes, x + (s.key[i] & 0xffffffff) / p.top * row_bytes, row_bytes);
     });
-    gemm.RunGroup(Products(s, slots, p.gate_up, s.x, s.gate_up, compute));
-    SwiGluParams inner;
-    inner.gate_up = s.gate_up;
-    inner.rows = static_cast<int32_t>(slots);
-    inner.width = p.width;
-    inner.out = s.inner;
-    inner.out_dtype = compute;
-    SwiGlu(machine, inner);
-    gemm.RunGroup(Products(s, slots, p.down, s.inner, s.down, compute));
+    gemm.RunGroup(Products(s, slots, p.up, p.gate, s.x, compute, s.inner, compute));
+    gemm.RunGroup(Products(s, slots, p.down, nullptr, s.inner, compute, s.down, DType::kF32));
     ShareRows(machine.pool, tokens, p.hidden * p.top * kSumNs, [&](int64_t t) {
       machine.rows.weighted_sum(s.down, s.place + t * p.top, p.weights + (first + t) * p.top, p.top, p.hidden,
                                 p.out + (first + t) * p.hidden);

@@ -23,6 +23,11 @@ KernelFn ChooseKernel(CpuIsa isa, DType stored) {
   return isa >= CpuIsa::kAvx512 ? GemmF32Avx512 : GemmF32Avx2;
 }
 
+constexpr int kFetchedBytes = 4096;  // of up, while the gate is multiplied
+
+// Values of the gate, and of up, that wait for the activation at a time: four panels of a full block of rows.
+constexpr int64_t kGatedFloats = int64_t{kMaxTaskRows} * 4 * kPanel;
+
 // Rows whose distance is a multiple of this fall into so few sets of the first-level cache that a tile's rows evict one
 // another. A tile of AMX has more rows than the others.
 constexpr int64_t kAliasAmx = 1024, kAliasVector = 4096;
@@ -72,11 +77,28 @@ absl::Status GemmEngine::ReserveScratch(int32_t cols) {
   const int64_t bytes = kMaxTaskRows * CopiedRowBytes(cols);
   if (bytes <= scratch_bytes_) return absl::OkStatus();
   for (auto& block : scratch_) {
-    HYSPARSE_ASSIGN_OR_RETURN(block, AllocateZeroed(bytes));
+    HYSPARSE_ASSIGN_OR_RETURN(block, AllocateZeroed(bytes + 2 * kGatedFloats * sizeof(float)));
   }
   scratch_bytes_ = bytes;
   return absl::OkStatus();
 }
+
+namespace {
+
+// Points the task at `panels` panels from `panel` on, or as many as there are.
+void SetPanels(const PanelMatrix& weight, const float* bias, int panel, int panels, GemmTask& task) {
+  const int64_t col = int64_t{panel} * kPanel;
+  task.b = weight.panel(panel);
+  task.cols = static_cast<int>(std::min<int64_t>(int64_t{panels} * kPanel, weight.rows() - col));
+  task.bias = bias == nullptr ? nullptr : bias + col;
+}
+
+void* OutAt(const GemmParams& product, int64_t row, int panel) {
+  const int64_t at = row * product.out_stride + int64_t{panel} * kPanel;
+  return static_cast<std::byte*>(product.out) + at * static_cast<int64_t>(SizeOf(product.out_dtype));
+}
+
+}  // namespace
 
 // Rows into equal blocks of whole tiles; panels into groups that stay in L2 while the blocks of rows pass, and small
 // enough for every thread to get several items.
@@ -86,8 +108,8 @@ GemmEngine::Piece GemmEngine::Cut(const GemmParams& product, int64_t items_wante
   const int64_t blocks = CeilDiv(product.rows, kMaxTaskRows), tile_rows = amx_ ? 32 : 12;
   piece.block_rows = static_cast<int>(CeilDiv(CeilDiv(product.rows, blocks), tile_rows) * tile_rows);
   piece.row_blocks = static_cast<int>(CeilDiv(product.rows, piece.block_rows));
-  const int64_t groups =
-      std::max(CeilDiv(items_wanted, piece.row_blocks), CeilDiv(weight.panels() * weight.panel_bytes(), kGroupBytes));
+  const int64_t bytes = weight.panels() * weight.panel_bytes() * (product.gate == nullptr ? 1 : 2);
+  const int64_t groups = std::max(CeilDiv(items_wanted, piece.row_blocks), CeilDiv(bytes, kGroupBytes));
   piece.group_panels = static_cast<int>(CeilDiv(weight.panels(), std::min<int64_t>(groups, weight.panels())));
   piece.items = int64_t{piece.row_blocks} * CeilDiv(weight.panels(), piece.group_panels);
   return piece;
@@ -120,19 +142,43 @@ void GemmEngine::RunItem(const Piece& piece, int64_t item, int worker) const {
   const auto& weight = static_cast<const PanelMatrix&>(*product.weight);
   const int row = static_cast<int>(item % piece.row_blocks) * piece.block_rows;
   const int panel = static_cast<int>(item / piece.row_blocks) * piece.group_panels;
-  const int64_t col = int64_t{panel} * kPanel;
   GemmTask task;
   task.rows = std::min(piece.block_rows, product.rows - row);
-  task.b = weight.panel(panel);
   task.panel_bytes = weight.panel_bytes();
   task.depth = stored_ == DType::kF32 ? weight.cols() : static_cast<int>(CeilDiv(weight.cols(), kBf16Depth));
-  task.cols = static_cast<int>(std::min<int64_t>(int64_t{piece.group_panels} * kPanel, weight.rows() - col));
-  task.bias = product.bias == nullptr ? nullptr : product.bias + col;
+  SetRows(product, row, worker, task);
+  if (product.gate != nullptr) {
+    const int end = std::min(panel + piece.group_panels, weight.panels());
+    const int at_once = static_cast<int>(kGatedFloats / (task.rows * kPanel));
+    for (int p = panel; p < end; p += at_once) RunGated(product, row, p, std::min(at_once, end - p), worker, task);
+    return;
+  }
+  SetPanels(weight, product.bias, panel, piece.group_panels, task);
   task.out_bf16 = product.out_dtype == DType::kBF16;
   task.out_stride = product.out_stride;
-  task.out = static_cast<std::byte*>(product.out) + (row * product.out_stride + col) * SizeOf(product.out_dtype);
-  SetRows(product, row, worker, task);
+  task.out = OutAt(product, row, panel);
   kernel_(task);
+}
+
+// Both products of some panels into fp32 scratch, which stays in the caches, then the activation.
+void GemmEngine::RunGated(const GemmParams& product, int row, int panel, int panels, int worker, GemmTask task) const {
+  float* const gate = reinterpret_cast<float*>(scratch_[worker].get() + scratch_bytes_);
+  float* const up = gate + kGatedFloats;
+  // The kernels fetch ahead within the panels of a task only.
+  const std::byte* next = static_cast<const PanelMatrix&>(*product.weight).panel(panel);
+  for (int i = 0; i < kFetchedBytes; i += 64) __builtin_prefetch(next + i, 0, 2);
+  task.out_stride = int64_t{panels} * kPanel;
+  task.out = gate;
+  SetPanels(static_cast<const PanelMatrix&>(*product.gate), product.gate_bias, panel, panels, task);
+  kernel_(task);
+  task.out = up;
+  SetPanels(static_cast<const PanelMatrix&>(*product.weight), product.bias, panel, panels, task);
+  kernel_(task);
+  const bool bf16 = product.out_dtype == DType::kBF16;
+  for (int r = 0; r < task.rows; ++r) {
+    const int64_t at = r * task.out_stride;
+    rows_.swiglu(gate + at, up + at, task.cols, {OutAt(product, row + r, panel), bf16});
+  }
 }
 
 // Points the task at its rows of A: where they are, or at a copy that is widened, padded to whole steps of k, or spread

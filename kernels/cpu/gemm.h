@@ -2,7 +2,8 @@
 //
 // A row's result is a function of that row and of the weight alone, bit for bit: each output is one chain of operations
 // over ascending k (gemm_kernels.h). Packing on any thread before readiness, one matrix at a time; products from the
-// backend's thread. Shapes: a [R, K] · packed [N, K]ᵀ + bias [N] -> out [R, N].
+// backend's thread. Shapes: a [R, K] · packed [N, K]ᵀ + bias [N] -> out [R, N]. A gated product passes its panels few
+// at a time, so that the fp32 values of gate and up never leave the caches.
 #pragma once
 
 #include <cstddef>
@@ -60,6 +61,7 @@ class GemmEngine {
 
   Piece Cut(const GemmParams& product, int64_t items_wanted) const;
   void RunItem(const Piece& piece, int64_t item, int worker) const;
+  void RunGated(const GemmParams& product, int row, int panel, int panels, int worker, GemmTask task) const;
   void SetRows(const GemmParams& product, int row, int worker, GemmTask& task) const;
   int64_t CopiedRowBytes(int32_t cols) const;
   absl::Status ReserveScratch(int32_t cols);
@@ -72,7 +74,7 @@ class GemmEngine {
   const bool amx_;
   std::vector<Piece> pieces_;
   int64_t scratch_bytes_ = 0;                        // of one worker: a copied block of A
-  std::vector<std::shared_ptr<std::byte>> scratch_;  // by worker
+  std::vector<std::shared_ptr<std::byte>> scratch_;  // by worker; behind the block: gate and up of a few panels
 };
 
 }  // namespace hysparse::cpu

@@ -26,7 +26,6 @@ void RmsNorm(const Machine& machine, const RmsNormParams& p);
 void HeadNorm(const Machine& machine, const HeadNormParams& p);
 void Rope(const Machine& machine, const RopeParams& p);
 void Gate(const Machine& machine, const GateParams& p);
-void SwiGlu(const Machine& machine, const SwiGluParams& p);
 void GatherRows(const Machine& machine, const GatherRowsParams& p);
 void Copy(const Machine& machine, const CopyParams& p);
 

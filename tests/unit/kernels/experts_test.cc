@@ -36,10 +36,13 @@ class ExpertsTest : public testing::TestWithParam<IsaAndType> {
     gate_up_ = RandomBf16(size_t(m.experts) * 2 * m.width * m.hidden, 1, 0.2f);
     down_ = RandomBf16(size_t(m.experts) * m.hidden * m.width, 2, 0.2f);
     packed_.clear();
-    gate_up_ptr_.clear();
+    gate_ptr_.clear();
+    up_ptr_.clear();
     down_ptr_.clear();
     for (int e = 0; e < m.experts; ++e) {
-      gate_up_ptr_.push_back(Pack(gate_up_.data() + size_t(e) * 2 * m.width * m.hidden, 2 * m.width, m.hidden));
+      const float* gate = gate_up_.data() + size_t(e) * 2 * m.width * m.hidden;
+      gate_ptr_.push_back(Pack(gate, m.width, m.hidden));
+      up_ptr_.push_back(Pack(gate + size_t(m.width) * m.hidden, m.width, m.hidden));
       down_ptr_.push_back(Pack(down_.data() + size_t(e) * m.hidden * m.width, m.hidden, m.width));
     }
   }
@@ -82,7 +85,8 @@ class ExpertsTest : public testing::TestWithParam<IsaAndType> {
     p.top = model_.top;
     p.ids = ids_.data() + size_t(first) * model_.top;
     p.weights = weights_.data() + size_t(first) * model_.top;
-    p.gate_up = gate_up_ptr_.data();
+    p.gate = gate_ptr_.data();
+    p.up = up_ptr_.data();
     p.down = down_ptr_.data();
     p.out = out.data();
     StepLimits limits;
@@ -130,7 +134,7 @@ class ExpertsTest : public testing::TestWithParam<IsaAndType> {
   std::vector<uint16_t> x_bf16_;
   std::vector<int32_t> ids_;
   std::vector<std::unique_ptr<PanelMatrix>> packed_;
-  std::vector<const PackedMatrix*> gate_up_ptr_, down_ptr_;
+  std::vector<const PackedMatrix*> gate_ptr_, up_ptr_, down_ptr_;
 };
 
 TEST_P(ExpertsTest, AgreesWithTheFormula) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/cpu/bf16.h"
+#include "kernels/cpu/ops.h"
 #include "tests/unit/kernels/isa_cases.h"
 
 namespace hysparse::cpu {
@@ -215,6 +216,39 @@ TEST_P(GemmTest, Bf16OutputIsTheRoundedF32Output) {
     p.out_dtype = DType::kBF16;
     engine.Run(p);
     for (size_t i = 0; i < out.size(); ++i) ASSERT_EQ(narrow[i], FloatToBf16(out[i]));
+  }
+}
+
+// silu(gate) ⊙ up, from the two products as they come alone; bit for bit where the activation is the row operation.
+TEST_P(GemmTest, AGatedProductIsItsTwoProductsActivated) {
+  ThreadPool pool(2);
+  GemmEngine engine(pool, isa(), compute());
+  for (const Shape shape : {Shape{70, 45}, {64, 128}, {96, 129}, {33, 330}, {576, 1536}}) {
+    const Values w(Random(size_t(shape.n) * shape.k, 16, 0.2f), compute());
+    const Values g(Random(size_t(shape.n) * shape.k, 17, 0.2f), compute());
+    const std::vector<float> bias = Random(shape.n, 18), gate_bias = Random(shape.n, 19);
+    const auto up = Pack(engine, w, shape), gate = Pack(engine, g, shape);
+    for (const int rows : {1, 3, 16, 100}) {
+      const Values a(Random(size_t(rows) * shape.k, 20), compute());
+      std::vector<float> out(size_t(rows) * shape.n), gates(out.size()), ups(out.size()), expected(out.size());
+      GemmParams p = Params(a, shape, rows, *gate, gates);
+      p.bias = gate_bias.data();
+      engine.Run(p);
+      p = Params(a, shape, rows, *up, ups);
+      p.bias = bias.data();
+      engine.Run(p);
+      p.gate = gate.get();
+      p.gate_bias = gate_bias.data();
+      p.out = out.data();
+      engine.Run(p);
+      RowOpsFor(isa()).swiglu(gates.data(), ups.data(), static_cast<int64_t>(out.size()), {expected.data(), false});
+      ASSERT_EQ(std::memcmp(out.data(), expected.data(), out.size() * 4), 0) << shape.n << ", " << rows << " rows";
+      std::vector<uint16_t> narrow(out.size());
+      p.out = narrow.data();
+      p.out_dtype = DType::kBF16;
+      engine.Run(p);
+      for (size_t i = 0; i < out.size(); ++i) ASSERT_EQ(narrow[i], FloatToBf16(out[i]));
+    }
   }
 }
 
