@@ -7,7 +7,8 @@ namespace {
 
 constexpr int kTileRows = 16;
 constexpr int kTileBytes = 1024;
-constexpr int kPrefetch = 4096;  // bytes ahead in a panel
+constexpr int kPrefetch = 4096;  // bytes ahead in a panel, into L2: more loads are in flight there than in L1
+constexpr int kFewRows = 4;      // that run at the speed of memory
 
 struct alignas(64) TileConfig {
   uint8_t palette = 1;
@@ -45,17 +46,46 @@ void StoreRows(const GemmTask& task, int row, int rows, int col, const float* ti
     }                                                                                                    \
   } while (false)
 
+// Rows of A that a step of k brings into L2: a tile load waits for all its rows, and the caches do not foresee them.
+struct Fetch {
+  const char* a = nullptr;  // the first row
+  int rows = 0;
+};
+
+// The rows of the next square that fall to this panel, of `panels`.
+Fetch NextRows(const GemmTask& task, int row, int panel, int panels) {
+  const int next = row + 2 * kTileRows;
+  const int rows = task.rows - next < 2 * kTileRows ? task.rows - next : 2 * kTileRows;
+  if (rows <= 0) return {};
+  const int begin = rows * panel / panels, end = rows * (panel + 1) / panels;
+  return {static_cast<const char*>(task.a) + (next + begin) * task.a_row, end - begin};
+}
+
+// Takes the lines that a square will store to, so that its stores do not wait for them. Inlined, because GCC drops
+// calls of a function that does nothing but fetch.
+[[gnu::always_inline]] inline void FetchOutput(const GemmTask& task, int row, int rows, int col) {
+  const float* out = static_cast<const float*>(task.out) + row * task.out_stride + col;
+  for (int r = 0; r < rows; ++r, out += task.out_stride) {
+    __builtin_prefetch(out, 1);
+    __builtin_prefetch(out + 16, 1);
+  }
+}
+
 // Rows [row, row + 16 + lower) × one panel.
-void Square(const GemmTask& task, int row, int lower, int panel, bool direct) {
+void Square(const GemmTask& task, int row, int lower, int panel, bool direct, Fetch fetch) {
   alignas(64) float spill[kTileRows * 16];
   const char* a = static_cast<const char*>(task.a) + row * task.a_row;
   const char* a2 = a + kTileRows * task.a_row;
   const std::byte* b = task.b + panel * task.panel_bytes;
+  const int col = panel * kPanel;
+  if (direct) FetchOutput(task, row, kTileRows + lower, col);
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
   for (int step = 0; step < task.depth; ++step) {
+    for (int r = 0; r < fetch.rows; ++r) _mm_prefetch(fetch.a + r * task.a_row, _MM_HINT_T1);
+    fetch.a += kStepBytes;
     _tile_loadd(6, b, 64);
     _tile_loadd(4, a, task.a_row);
     _tile_loadd(7, b + kTileBytes, 64);
@@ -68,7 +98,6 @@ void Square(const GemmTask& task, int row, int lower, int panel, bool direct) {
     a2 += kStepBytes;
     b += 2 * kTileBytes;
   }
-  const int col = panel * kPanel;
   HYSPARSE_STORE_TILE(0, row, kTileRows, col);
   HYSPARSE_STORE_TILE(1, row, kTileRows, col + 16);
   HYSPARSE_STORE_TILE(2, row + kTileRows, lower, col);
@@ -77,15 +106,16 @@ void Square(const GemmTask& task, int row, int lower, int panel, bool direct) {
 
 void PrefetchTile(const std::byte* at) {
   for (int line = 0; line < kTileBytes; line += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(at) + line, _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(at) + line, _MM_HINT_T1);
   }
 }
 
-// Rows [row, row + rows), at most 16, × two panels (or one). The weights are read once: they are prefetched far ahead.
+// Rows [row, row + rows), at most 16, × two panels (or one). The weights are read once. Few rows read them front to
+// back, a panel at a time, and far ahead; with more rows the tile loads need the ports.
 template <bool kTwo>
 void Wide(const GemmTask& task, int row, int rows, int panel, bool direct) {
   alignas(64) float spill[kTileRows * 16];
-  const bool ahead = rows <= 4;  // with more rows the tile loads need the ports
+  const bool ahead = rows <= kFewRows;
   const char* a = static_cast<const char*>(task.a) + row * task.a_row;
   const std::byte* b = task.b + panel * task.panel_bytes;
   const std::byte* b2 = b + task.panel_bytes;
@@ -102,8 +132,6 @@ void Wide(const GemmTask& task, int row, int rows, int panel, bool direct) {
     _tile_loadd(6, b + kTileBytes, 64);
     _tile_dpbf16ps(1, 4, 6);
     if (kTwo) {
-      if (ahead) PrefetchTile(b2 + kPrefetch);
-      if (ahead) PrefetchTile(b2 + kPrefetch + kTileBytes);
       _tile_loadd(7, b2, 64);
       _tile_dpbf16ps(2, 4, 7);
       _tile_loadd(5, b2 + kTileBytes, 64);
@@ -135,10 +163,12 @@ void GemmBf16Amx(const GemmTask& task) {
     configured = rows;
     int panel = 0;
     if (wide) {
-      for (; panel + 2 <= panels; panel += 2) Wide<true>(task, row, rows, panel, direct);
-      if (panel < panels) Wide<false>(task, row, rows, panel, direct);
+      for (; rows > kFewRows && panel + 2 <= panels; panel += 2) Wide<true>(task, row, rows, panel, direct);
+      for (; panel < panels; ++panel) Wide<false>(task, row, rows, panel, direct);
     } else {
-      for (; panel < panels; ++panel) Square(task, row, rows - kTileRows, panel, direct);
+      for (; panel < panels; ++panel) {
+        Square(task, row, rows - kTileRows, panel, direct, NextRows(task, row, panel, panels));
+      }
     }
   }
   _tile_release();

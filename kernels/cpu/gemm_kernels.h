@@ -21,7 +21,7 @@ constexpr int kPanel = 32;                         // columns of a panel
 constexpr int kBf16Depth = 32;                     // k of one bf16 step: an AMX tile's row
 constexpr int kStepBytes = 64;                     // of A, one bf16 step of one row
 constexpr int64_t kGroupBytes = int64_t{1} << 20;  // of panels that the blocks of rows share: stays in L2
-constexpr int kMaxTaskRows = 96;                   // whole tiles of every micro-kernel (32, 12, 6 rows)
+constexpr int kMaxTaskRows = 192;                  // whole tiles of every micro-kernel (32, 12, 6 rows)
 
 // Some rows of A times some adjacent panels.
 struct GemmTask {
