@@ -32,6 +32,15 @@ OptionSetter Port(uint16_t& out) {
   };
 }
 
+// A size, or 0 for none.
+OptionSetter SizeOrNone(int64_t& out) {
+  return [&out](const std::vector<std::string>& values) -> absl::Status {
+    if (values.back() != "0") return Size(out)(values);
+    out = 0;
+    return absl::OkStatus();
+  };
+}
+
 // A switch that turns another one off.
 OptionSetter Not(bool& out) {
   return [&out](const std::vector<std::string>& values) -> absl::Status {
@@ -80,7 +89,7 @@ void AddModelOptions(Config& c, std::vector<Option>& table) {
       {"no-enable-prefix-caching", "", kRunsModel, "compute every prompt from its first token", "", false,
        Not(e.enable_prefix_caching)},
       {"kv-host-memory", "SIZE", kRunsModel, "host memory that preempted sequences spill their KV cache to; 0: none",
-       "a quarter of the KV cache", false, Size(e.kv_host_memory)},
+       "a quarter of the KV cache", false, SizeOrNone(e.kv_host_memory)},
       {"output-reserve", "N", kRunsModel,
        "answer tokens, at most max_tokens, that a request has room for when admitted", absl::StrCat(e.output_reserve),
        false, Number<int32_t>(e.output_reserve, 0, kMaxTokens)},

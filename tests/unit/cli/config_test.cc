@@ -139,6 +139,13 @@ TEST(Config, ErrorsNameTheSourceAndWhatToChange) {
   EXPECT_THAT(Error("plan m --kv-bytes 3"), HasSubstr("not one of 1, 2, 4"));
 }
 
+TEST(Config, HostMemoryMayBeNone) {
+  EXPECT_EQ(Ok("serve m").engine.kv_host_memory, -1);
+  EXPECT_EQ(Ok("serve m --kv-host-memory 0").engine.kv_host_memory, 0);
+  EXPECT_EQ(Ok("serve m --kv-host-memory 1GiB").engine.kv_host_memory, int64_t{1} << 30);
+  EXPECT_FALSE(Ok("serve m --no-enable-prefix-caching").engine.enable_prefix_caching);
+}
+
 TEST(Config, ImpossibleCombinations) {
   EXPECT_THAT(Error("serve m --device cuda"), HasSubstr("use --device cpu"));
   EXPECT_THAT(Error("serve m --tensor-parallel-size 2"), HasSubstr("use 1"));
