@@ -15,8 +15,12 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 KvClass ClassOf(const LayerSpec& layer) { return layer.kind == LayerKind::kFull ? KvClass::kGlobal : KvClass::kWindow; }
 
-int64_t TokenElements(const LayerSpec& layer) {
-  return int64_t{layer.kv_heads} * (int64_t{layer.qk_dim} + layer.v_dim);
+int32_t RankHeads(const LayerSpec& layer, int32_t ranks) {
+  return static_cast<int32_t>(CeilDiv(layer.kv_heads, std::max(1, ranks)));
+}
+
+int64_t TokenElements(const LayerSpec& layer, int32_t ranks = 1) {
+  return int64_t{RankHeads(layer, ranks)} * (int64_t{layer.qk_dim} + layer.v_dim);
 }
 
 int32_t GlobalPageTokens(const ModelSpec& spec) {
@@ -52,7 +56,7 @@ KvBytes KvLayout::AllocatedBytes(int64_t tokens) const {
   return {global.PagesFor(tokens) * global.page_bytes(), window.PagesFor(tokens) * window.page_bytes()};
 }
 
-KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype) {
+KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype, int32_t tensor_parallel) {
   KvLayout layout;
   layout.dtype = dtype;
   layout.global.page_tokens = GlobalPageTokens(spec);
@@ -67,12 +71,12 @@ KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype) {
     KvLayerLayout place;
     place.kv_class = kv_class;
     place.offset = of.page_bytes();  // the layers before this one
-    place.v_offset = int64_t{layer.kv_heads} * of.page_tokens * layer.qk_dim * element;
-    place.kv_heads = layer.kv_heads;
+    place.kv_heads = RankHeads(layer, tensor_parallel);
+    place.v_offset = int64_t{place.kv_heads} * of.page_tokens * layer.qk_dim * element;
     place.qk_dim = layer.qk_dim;
     place.v_dim = layer.v_dim;
     layout.layers.push_back(place);
-    of.token_bytes += TokenElements(layer) * element;
+    of.token_bytes += TokenElements(layer, tensor_parallel) * element;
     ++of.layers;
   }
   return layout;
@@ -80,10 +84,10 @@ KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype) {
 
 int64_t RebuildTokens(const ModelSpec& spec) { return RebuildRows(spec).front(); }
 
-KvBytes ResidentBytes(const ModelSpec& spec, int64_t tokens, int64_t element_bytes) {
+KvBytes ResidentBytes(const ModelSpec& spec, int64_t tokens, int64_t element_bytes, int32_t tensor_parallel) {
   KvBytes bytes;
   for (const LayerSpec& layer : spec.layers) {
-    const int64_t each = TokenElements(layer) * element_bytes;
+    const int64_t each = TokenElements(layer, tensor_parallel) * element_bytes;
     if (ClassOf(layer) == KvClass::kGlobal) {
       bytes.global += each * tokens;
     } else {

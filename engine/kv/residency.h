@@ -9,6 +9,9 @@
 //
 // so one layer's part of a page moves alone, and page p of the class lies at base + p * page_bytes. A window page is
 // freed as soon as its last token leaves the window. Source: the HySparse specification, section 4.
+//
+// Of `tensor_parallel` ranks each holds its share of a layer's KV heads, rounded up: a rank has one at least. Bytes are
+// one rank's.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +64,7 @@ struct KvLayout {
 
 // Page sizes follow from the model: 64 tokens in the global class, or a multiple of the selection block where that
 // neither divides 64 nor is a multiple of it; in the window class the largest power of two <= min(64, window).
-KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype);
+KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype, int32_t tensor_parallel = 1);
 
 // Tokens before position M that must run again, with the full layers' K and V of all before M at hand, so that the
 // window layers hold what token M reads (engine/model/rebuild.h says why). Running M too makes it w + (n - 1)(w - 1)
@@ -69,7 +72,7 @@ KvLayout MakeKvLayout(const ModelSpec& spec, DType dtype);
 int64_t RebuildTokens(const ModelSpec& spec);
 
 // The formula of the papers: exact bytes that a sequence of n tokens keeps, `element_bytes` each, no page rounding.
-KvBytes ResidentBytes(const ModelSpec& spec, int64_t tokens, int64_t element_bytes);
+KvBytes ResidentBytes(const ModelSpec& spec, int64_t tokens, int64_t element_bytes, int32_t tensor_parallel = 1);
 // The same if every layer were a full layer with the full layers' KV heads and head sizes.
 int64_t FullAttentionBytes(const ModelSpec& spec, int64_t tokens, int64_t element_bytes);
 

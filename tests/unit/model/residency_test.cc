@@ -50,6 +50,20 @@ TEST(Residency, AWindowHoldsNoMoreThanThereIs) {
   EXPECT_EQ(ResidentBytes(spec, 1000, 2).window, 44 * layer * 128);
 }
 
+TEST(Residency, ARankHoldsItsShareOfTheHeadsAndOneAtLeast) {
+  const ModelSpec spec = Paper80B(5, LayerKind::kSparse);  // 4 KV heads
+  const int64_t whole = ResidentBytes(spec, 1000, 2).total();
+  EXPECT_EQ(ResidentBytes(spec, 1000, 2, 2).total(), whole / 2);
+  EXPECT_EQ(ResidentBytes(spec, 1000, 2, 3).total(), whole / 2);
+  EXPECT_EQ(ResidentBytes(spec, 1000, 2, 16).total(), whole / 4);
+  const KvLayout one = MakeKvLayout(spec, DType::kBF16), rank = MakeKvLayout(spec, DType::kBF16, 2);
+  EXPECT_EQ(rank.global.page_bytes(), one.global.page_bytes() / 2);
+  EXPECT_EQ(rank.window.page_bytes(), one.window.page_bytes() / 2);
+  EXPECT_EQ(rank.global.page_tokens, one.global.page_tokens);
+  EXPECT_EQ(rank.layers[0].kv_heads, 2);
+  EXPECT_EQ(rank.layers[1].offset, one.layers[1].offset / 2);
+}
+
 TEST(KvLayout, PacksTheLayersOfAPageWithoutGaps) {
   ModelFolder folder;
   nlohmann::json config = TinyConfig();
