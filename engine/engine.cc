@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/result.h"
 #include "engine/engine_impl.h"
+#include "engine/schedule/commit.h"
 #include "engine/validate.h"
 
 namespace hysparse {
@@ -190,13 +191,9 @@ void Engine::Impl::End(Sequence& sequence, FinishReason reason, StepOutput outpu
   output.finish = reason;
   const bool queued = !sequence.schedule.admitted;
   const int32_t prompt_tokens = sequence.prompt_tokens();
-  if (sequence.kv() != nullptr && reason != FinishReason::kError) {
-    blocks_.Retire(*sequence.kv(), sequence.computed_tokens(), [&](int32_t at) { return sequence.token(at); });
-  }
-  sequence.Finish(reason);
-  ReleaseFollowers(*request);
-  scheduler_.Remove(sequence);
+  EndSequence(sequence, reason, blocks_, scheduler_);
   // From here `sequence` may be gone.
+  ReleaseFollowers(*request);
   const bool last = --request->live_choices == 0;
   if (last) {
     requests_.erase(request->request.id);

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/engine_impl.h"
+#include "engine/schedule/commit.h"
 
 namespace hysparse {
 
@@ -70,15 +71,8 @@ void Engine::Impl::CommitSequence(const StepInFlight& step, const PlannedSequenc
   Sequence& sequence = *planned.sequence;
   if (sequence.kv() != nullptr) sequence.Computed(planned.computed);
   StepOutput output;
-  FinishReason finish = TakeRows(step, planned, result, output);
-  const bool only_scores = sequence.request().max_tokens == 0;
-  if (finish == FinishReason::kNone && only_scores && sequence.computed_tokens() >= sequence.prompt_tokens() - 1) {
-    finish = FinishReason::kLength;
-  }
+  const FinishReason finish = CommitChunk(sequence, TakeRows(step, planned, result, output), blocks_);
   if (finish != FinishReason::kNone) return End(sequence, finish, std::move(output));
-  if (sequence.kv() != nullptr) {
-    blocks_.Commit(*sequence.kv(), sequence.computed_tokens(), [&](int32_t at) { return sequence.token(at); });
-  }
   if (sequence.computed_tokens() >= sequence.prompt_tokens()) ReleaseFollowers(*sequence.shared());
   if (output.prompt.empty() && output.tokens.empty()) return;
   output.choice = sequence.choice();
