@@ -28,6 +28,7 @@ constexpr CommandInfo kCommands[] = {
     {kServe, "serve", "Serve a model over HTTP and gRPC"},
     {kPlan, "plan", "Show a model's layers, KV bytes and the sessions that fit; loads no weights"},
     {kGenerate, "generate", "Answer a prompt on the terminal; without --prompt, hold a conversation"},
+    {kSimulate, "simulate", "Run a workload on GPUs that are not there, in virtual time; loads no weights"},
     {kBench, "bench", "Measure prefill and decode speed against the machine's ceilings"},
 };
 
@@ -202,7 +203,8 @@ const char* Or(const char* value, const char* fallback) { return value ? value :
 absl::StatusOr<ReadConfigResult> ReadConfig(const std::vector<std::string>& arguments, const Environment& environment) {
   ReadConfigResult result;
   if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" || arguments[0] == "help") {
-    if (arguments.empty()) return Wrong("which command? serve, plan, generate or bench (see hysparse --help)");
+    if (arguments.empty())
+      return Wrong("which command? serve, plan, simulate, generate or bench (see hysparse --help)");
     result.printed = Printed{Overview()};
     return result;
   }
@@ -213,7 +215,7 @@ absl::StatusOr<ReadConfigResult> ReadConfig(const std::vector<std::string>& argu
   const auto info = std::find_if(std::begin(kCommands), std::end(kCommands),
                                  [&](const CommandInfo& c) { return arguments[0] == c.name; });
   if (info == std::end(kCommands)) {
-    return Wrong(absl::StrCat("unknown command '", arguments[0], "'; one of serve, plan, generate, bench"));
+    return Wrong(absl::StrCat("unknown command '", arguments[0], "'; one of serve, plan, simulate, generate, bench"));
   }
   Config& config = result.config;
   config.command = info->command;

@@ -19,9 +19,9 @@
 
 namespace hysparse {
 
-enum Command : unsigned { kServe = 1, kPlan = 2, kGenerate = 4, kBench = 8 };
+enum Command : unsigned { kServe = 1, kPlan = 2, kGenerate = 4, kBench = 8, kSimulate = 16 };
 constexpr unsigned kRunsModel = kServe | kGenerate | kBench;
-constexpr unsigned kAnyCommand = kRunsModel | kPlan;
+constexpr unsigned kAnyCommand = kRunsModel | kPlan | kSimulate;
 
 // How a model is loaded and run: serve, generate and bench.
 struct EngineConfig {
@@ -48,6 +48,18 @@ struct PlanConfig {
   int64_t memory = 0;  // bytes for KV; 0: what `serve` would take here
 };
 
+struct SimulateConfig {
+  std::string workload;  // a preset or a file
+  int64_t gpu_memory = 0, host_memory = 0;
+  double gpu_memory_utilization = 0.92;
+  int32_t tensor_parallel_size = 1, max_num_seqs = 256, max_num_batched_tokens = 2048, output_reserve = 512;
+  double duration = 0, load = 0;  // 0: the workload's
+  uint64_t seed = 1;
+  bool no_depth_budget = false, alone = false;
+  // Of one GPU; an H200 (engine/sim/work_model.h).
+  double bandwidth = 3.9e12, flops = 797e12, step_overhead = 0.9e-3;
+};
+
 struct GenerateConfig {
   std::string prompt, system;
   bool raw = false;
@@ -65,6 +77,7 @@ struct Config {
   ServerOptions server;
   int32_t grpc_port = 9000;  // -1: off
   PlanConfig plan;
+  SimulateConfig simulate;
   GenerateConfig generate;
   int32_t bench_runs = 5;
   bool bench_ceilings = true;

@@ -11,6 +11,7 @@
 #include "server/cli/generate.h"
 #include "server/cli/plan.h"
 #include "server/cli/serve.h"
+#include "server/cli/simulate.h"
 
 namespace hysparse {
 namespace {
@@ -35,6 +36,8 @@ absl::Status Run(const Config& config) {
       return RunPlan(config);
     case kGenerate:
       return RunGenerate(config);
+    case kSimulate:
+      return RunSimulate(config);
     case kBench:
       return RunBench(config);
   }

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "server/cli/option_values.h"
 
@@ -156,10 +157,49 @@ void AddToolOptions(Config& c, std::vector<Option>& table) {
        Number<int32_t>(c.bench_runs, 1, 1000)},
       {"ceilings", "BOOL", kBench, "measure the machine's read bandwidth and oneDNN's GEMM rate too", "true", false,
        Switch(c.bench_ceilings)},
-      {"json", "", kPlan | kBench, "print JSON", "", false, Switch(c.json)},
+      {"json", "", kPlan | kBench | kSimulate, "print JSON", "", false, Switch(c.json)},
       {"log-level", "LEVEL", kRunsModel, "debug, info, warning or error", c.log_level, false,
        OneOf(c.log_level, {"debug", "info", "warning", "error"})},
       {"log-format", "FORMAT", kRunsModel, "text or json", c.log_format, false, OneOf(c.log_format, {"text", "json"})},
+  };
+  table.insert(table.end(), options.begin(), options.end());
+}
+
+void AddSimulateOptions(Config& c, std::vector<Option>& table) {
+  SimulateConfig& s = c.simulate;
+  const auto number = [](double value) { return absl::StrFormat("%g", value); };
+  const std::vector<Option> options = {
+      {"workload", "FILE", kSimulate, "YAML or JSON file, or a preset: chat, long, mixed-day, overload", "", false,
+       Text(s.workload)},
+      {"gpu-memory", "SIZE", kSimulate, "memory of one GPU, e.g. 141GB", "", false, Size(s.gpu_memory)},
+      {"gpu-memory-utilization", "SHARE", kSimulate, "share of it for weights and KV cache",
+       absl::StrCat(s.gpu_memory_utilization), false, Number<double>(s.gpu_memory_utilization, 0.01, 1.0)},
+      {"tensor-parallel-size", "N", kSimulate, "GPUs that share the model", "1", false,
+       Number<int32_t>(s.tensor_parallel_size, 1, 1024)},
+      {"host-memory", "SIZE", kSimulate, "host memory of one GPU for preempted sequences; 0: none", "0", false,
+       Size(s.host_memory)},
+      {"max-num-seqs", "N", kSimulate, "sequences that run at once", absl::StrCat(s.max_num_seqs), false,
+       Number<int32_t>(s.max_num_seqs, 1, 65536)},
+      {"max-num-batched-tokens", "N", kSimulate, "tokens of one step", absl::StrCat(s.max_num_batched_tokens), false,
+       Number<int32_t>(s.max_num_batched_tokens, 1, 1 << 20)},
+      {"output-reserve", "N", kSimulate, "answer tokens that memory is promised for at admission, at most",
+       absl::StrCat(s.output_reserve), false, Number<int32_t>(s.output_reserve, 0, kMaxTokens)},
+      {"no-depth-budget", "", kSimulate, "let a step's prefill tokens not shrink with their depth", "", false,
+       Switch(s.no_depth_budget)},
+      {"duration", "SECONDS", kSimulate, "virtual time", "the workload's", false,
+       Number<double>(s.duration, 1e-3, 1e9)},
+      {"load", "SHARE", kSimulate, "of the capacity, which is measured first", "the workload's", false,
+       Number<double>(s.load, 1e-6, 1e6)},
+      {"seed", "N", kSimulate, "the same seed gives the same figures", absl::StrCat(s.seed), false,
+       Number<uint64_t>(s.seed, 0)},
+      {"alone", "", kSimulate, "with --json: also each class without the others, at its own rate", "", false,
+       Switch(s.alone)},
+      {"bandwidth", "BYTES/S", kSimulate, "reads of one GPU's memory", number(s.bandwidth), false,
+       Number<double>(s.bandwidth, 1e6, 1e18)},
+      {"flops", "FLOP/S", kSimulate, "of one GPU's GEMMs; attention's rates scale with it", number(s.flops), false,
+       Number<double>(s.flops, 1e6, 1e21)},
+      {"step-overhead", "SECONDS", kSimulate, "of every step, whatever it holds", number(s.step_overhead), false,
+       Number<double>(s.step_overhead, 0, 10)},
   };
   table.insert(table.end(), options.begin(), options.end());
 }
@@ -175,6 +215,7 @@ std::vector<Option> OptionTable(Config& config) {
   AddServeOptions(config, table);
   AddModelOptions(config, table);
   AddToolOptions(config, table);
+  AddSimulateOptions(config, table);
   return table;
 }
 
@@ -189,6 +230,11 @@ absl::Status CheckCombinations(const Config& config) {
   if (engine.max_num_batched_tokens < engine.max_num_seqs) {
     return wrong("--max-num-batched-tokens ", engine.max_num_batched_tokens, " is below --max-num-seqs ",
                  engine.max_num_seqs, ": a step must hold a token of every sequence; raise the one or lower the other");
+  }
+  const SimulateConfig& simulate = config.simulate;
+  if (simulate.max_num_batched_tokens < simulate.max_num_seqs) {
+    return wrong("--max-num-batched-tokens ", simulate.max_num_batched_tokens, " is below --max-num-seqs ",
+                 simulate.max_num_seqs, "; raise the one or lower the other");
   }
   if (server.tls_certificate.empty() != server.tls_key.empty()) {
     return wrong("--ssl-certfile and --ssl-keyfile go together; give ",
