@@ -116,9 +116,15 @@ std::unique_ptr<SequenceKv> BlockManager::Admit(const KvRequest& request, PageNe
   kv->cached_ = request.cached && layout_.global.layers > 0;
   kv->salt_ = request.salt;
   kv->prompt_tokens_ = request.prompt_tokens;
+  const int64_t global = arena_.counts(KvClass::kGlobal).cached, window = arena_.counts(KvClass::kWindow).cached;
   const PrefixMatch match = SharePrefix(*kv, request);
   StartBehindPrefix(*kv, match.nodes);
-  if (!TakePromise(*kv, request.promise, need)) return nullptr;
+  if (!TakePromise(*kv, request.promise, need)) {
+    // Pages of its own prefix are no room for the rest.
+    need->global += global - arena_.counts(KvClass::kGlobal).cached;
+    need->window += window - arena_.counts(KvClass::kWindow).cached;
+    return nullptr;
+  }
   CountPrefix(request, *kv, match.miss);
   return kv;
 }

@@ -72,7 +72,7 @@ class BlockManager {
 
   // OK when a sequence of `tokens` tokens fits into the empty cache; InvalidArgument with the numbers otherwise.
   absl::Status CanEverFit(int64_t tokens) const;
-  // Null when the promise is not to be had now; `need` says what it lacked.
+  // Null when the promise is not to be had now; `need` says what it lacked: to be asked again when CanProvide(*need).
   std::unique_ptr<SequenceKv> Admit(const KvRequest& request, PageNeed* need);
 
   // Every copy and table change from here on belongs to the plan of `step`, which TakeCopies completes.
