@@ -11,7 +11,8 @@ namespace {
 
 // Of the queue's first, how many that cannot be admitted are looked at in one plan.
 constexpr int32_t kMostRefused = 16;
-// The oldest prompt gets this far in a step at least, however deep.
+// The oldest prompt has one part in so many of a step at least, and gets so far, however deep.
+constexpr double kOldestShare = 1.0 / 8;
 constexpr int32_t kLeastChunk = 64;
 // A sequence that comes back has room for so many tokens at least, so that it does not leave again at once.
 constexpr int32_t kReturnReserve = 64;
@@ -148,7 +149,7 @@ void Scheduler::PlanPrefills() {
   if (oldest == nullptr) return;
   std::stable_sort(prefills.begin(), prefills.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   double cost = tokens_left_;
-  double reserved = std::min(cost / 2, CostLeft(*oldest));  // until the oldest had its turn
+  double reserved = std::min(cost * kOldestShare, CostLeft(*oldest));  // until the oldest had its turn
   for (const auto& [left, sequence] : prefills) {
     if (sequence == oldest) reserved = 0;
     cost -= PlanChunk(sequence, cost - reserved, sequence == oldest ? kLeastChunk : 1);

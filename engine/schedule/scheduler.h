@@ -22,8 +22,8 @@
 // host;
 //   if the host arena is full it is computed again later. Nothing is admitted before all have returned.
 // - Prefills share the budget, which counts tokens by their cost (step_cost.h): the one with the least left first, but
-// the
-//   oldest has at least half.
+//   the oldest has at least an eighth. So a short prompt is computed in the step that it comes to, whatever runs, and a
+//   long one goes on.
 //
 // The host's cost of a plan is O(running + log waiting + tokens), whatever the contexts.
 #pragma once
