@@ -27,7 +27,7 @@ classes:
                                                             {"long", R"(
 duration: 600
 classes:
-  - {name: session, prompt: 131072, output: 4096}
+  - {name: session, prompt: 130560, output: 512}
 arrivals:
   - {at: 0, class: session, count: 120}
 )"},
