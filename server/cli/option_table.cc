@@ -176,7 +176,7 @@ void AddSimulateOptions(Config& c, std::vector<Option>& table) {
        absl::StrCat(s.gpu_memory_utilization), false, Number<double>(s.gpu_memory_utilization, 0.01, 1.0)},
       {"tensor-parallel-size", "N", kSimulate, "GPUs that share the model", "1", false,
        Number<int32_t>(s.tensor_parallel_size, 1, 1024)},
-      {"host-memory", "SIZE", kSimulate, "host memory of one GPU for preempted sequences; 0: none", "0", false,
+      {"kv-host-memory", "SIZE", kSimulate, "host memory of one GPU for preempted sequences; 0: none", "0", false,
        Size(s.host_memory)},
       {"max-num-seqs", "N", kSimulate, "sequences that run at once", absl::StrCat(s.max_num_seqs), false,
        Number<int32_t>(s.max_num_seqs, 1, 65536)},

@@ -308,3 +308,39 @@ def test_bench_reports_every_figure(hysparse, checkpoint):
     assert 0 < report["prefill"]["2048"]["fraction_of_ceiling"] and 0 < report["decode"]["1 sequence, short"]["fraction_of_ceiling"]
     assert report["ceilings"]["read_bytes_per_s"] > 0 and report["ceilings"]["gemm_flop_per_s"] > 0
     assert report["startup_s"] > 0 and report["batch_16_gain"] > 0
+
+
+# ---------------------------------------------------------------- simulate
+
+
+def test_simulate_counts_long_sessions(hysparse, checkpoint, tmp_path):
+    arguments = ("--gpu-memory", "141GB", "--tensor-parallel-size", 2, "--workload", "long", "--duration", 300, "--json")
+    folder = checkpoint("paper-80b", weights=False)
+    config = json.loads((folder / "config.json").read_text())
+    config["hybrid_layer_pattern"] = [0] * len(config["hybrid_layer_pattern"])
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "config.json").write_text(json.dumps(config))
+    sparse = json.loads(hysparse("simulate", folder, *arguments).stdout)
+    dense = json.loads(hysparse("simulate", full, *arguments).stdout)
+    assert sparse["most_running"] >= 9 * dense["most_running"] > 0
+    assert sparse["arena"]["memory_refusals"] > 0 and sparse["arena"]["usable_share"] >= 0.97
+    again = hysparse("simulate", folder, *arguments).stdout
+    assert json.loads(again) == sparse
+
+
+def test_simulate_says_what_is_wrong(hysparse, checkpoint, tmp_path):
+    folder = checkpoint()
+    refused(hysparse("simulate", folder, "--gpu-memory", "1GB"), "which workload?", "mixed-day")
+    refused(hysparse("simulate", folder, "--workload", "chat"), "--gpu-memory")
+    refused(hysparse("simulate", folder, "--gpu-memory", "1KB", "--workload", "chat"), "weights", "--gpu-memory")
+    refused(hysparse("simulate", folder, "--gpu-memory", "99999999999GB", "--workload", "chat"), "--gpu-memory")
+    refused(hysparse("simulate", folder, "--gpu-memory", "1GB", "--workload", "long", "--load", "1"), "--load", "arrivals")
+    workload = tmp_path / "w.yaml"
+    workload.write_text("duration: 1\nload: 1\nclasses:\n  - {name: a, promt: 3}\n")
+    refused(hysparse("simulate", folder, "--gpu-memory", "1GB", "--workload", workload), "w.yaml: line 4", "promt")
+
+
+def test_simulate_as_text(hysparse, checkpoint):
+    text = hysparse("simulate", checkpoint(), "--gpu-memory", "20MB", "--workload", "overload", "--duration", 5).stdout
+    assert "capacity" in text and "chat" in text

@@ -44,7 +44,8 @@ TEST(Workload, ErrorsNameTheLine) {
   EXPECT_THAT(Error(head + "  - name: a\n    prompt: 1\n    prompt: 2\n"), HasSubstr("line 6: prompt is there twice"));
   EXPECT_THAT(Error(head + "  - {name: a}\n"), HasSubstr("line 4: prompt must be there"));
   EXPECT_THAT(Error(head + "  - {name: a, prompt: 0}\n"), HasSubstr("line 4: prompt"));
-  EXPECT_THAT(Error(head + "  - {name: a, prompt: 200000000, turns: 10000}\n"), HasSubstr("line 4: a session of"));
+  EXPECT_THAT(Error(head + "  - {name: a, prompt: 1, output: 100000, turns: 10000}\n"),
+              HasSubstr("line 4: a session of"));
   EXPECT_THAT(Error(head + "  - {name: a, prompt: 1}\n  - {name: a, prompt: 1}\n"), HasSubstr("line 4: two classes"));
   EXPECT_THAT(Error("duration: 1\nload: nan\nclasses: [{name: a, prompt: 1}]\n"), HasSubstr("line 2: load"));
   EXPECT_THAT(Error("duration: 0\nload: 1\nclasses: [{name: a, prompt: 1}]\n"), HasSubstr("line 1: duration"));
