@@ -2,6 +2,7 @@
 // outlive it. Engine thread only. Counts are in tokens whose K and V are cached, or will be by steps already planned.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -29,8 +30,13 @@ class SequenceKv {
   absl::Status Truncate(int32_t count);
 
   int32_t num_tokens() const { return num_tokens_; }
+  int32_t appending() const { return appending_; }  // besides, in the plan last made
   const BlockTable& global() const { return global_; }
   const BlockTable& window() const { return window_; }
+  // Pages held or still promised, whichever is more.
+  PageNeed claimed() const {
+    return {std::max<int64_t>(promise_[0], global_.size()), std::max<int64_t>(promise_[1], window_.size())};
+  }
   bool spilled() const { return spilled_; }
   // PlannedChunk's fields of the same names, for a chunk at num_tokens().
   int32_t write_from() const { return num_tokens_ < cached_tokens_ ? cached_tokens_ : 0; }

@@ -7,18 +7,6 @@
 #include "engine/schedule/plan_builder.h"
 
 namespace hysparse {
-namespace {
-
-// Of the queue's first, how many that cannot be admitted are looked at in one plan.
-constexpr int32_t kMostRefused = 16;
-// The oldest prompt has one part in so many of a step at least, and gets so far, however deep.
-constexpr double kOldestShare = 1.0 / 8;
-constexpr int32_t kLeastChunk = 64;
-// A sequence that comes back has room for so many tokens at least, so that it does not leave again at once.
-constexpr int32_t kReturnReserve = 64;
-
-}  // namespace
-
 Scheduler::Scheduler(const SchedulerOptions& options, BlockManager* blocks) : options_(options), blocks_(blocks) {
   options_.max_num_batched_tokens = std::max(1, options_.max_num_batched_tokens);
   // So that the running decodes always fit into one step.
@@ -26,12 +14,15 @@ Scheduler::Scheduler(const SchedulerOptions& options, BlockManager* blocks) : op
   for (int32_t slot = options_.max_num_seqs; slot-- > 0;) free_slots_.push_back(slot);
 }
 
+int64_t QueueKey(const SchedulerOptions& options, int64_t id, int32_t prompt_tokens, int32_t priority) {
+  const double steps = options.cost.Of(0, prompt_tokens) / options.max_num_batched_tokens;
+  const double handicap = std::floor(steps) + priority, most = options.max_overtakes;
+  return id + static_cast<int64_t>(std::clamp(handicap, -most, most));
+}
+
 void Scheduler::Add(SequencePtr sequence) {
-  const double steps = options_.cost.Of(0, sequence->prompt_tokens()) / options_.max_num_batched_tokens;
-  const double handicap = std::floor(steps) + sequence->request().priority;
-  const double most = options_.max_overtakes;
-  const int64_t id = sequence->id();
-  Enqueue(std::move(sequence), id + static_cast<int64_t>(std::clamp(handicap, -most, most)));
+  const int64_t key = QueueKey(options_, sequence->id(), sequence->prompt_tokens(), sequence->request().priority);
+  Enqueue(std::move(sequence), key);
 }
 
 void Scheduler::Enqueue(SequencePtr sequence, int64_t key) {

@@ -50,6 +50,17 @@ struct SchedulerOptions {
   StepCost cost;  // default: a budget that does not shrink with depth
 };
 
+// Of the queue's first, how many that cannot be admitted are looked at in one plan.
+constexpr int32_t kMostRefused = 16;
+// The oldest prompt has one part in so many of a step at least, and gets so far, however deep.
+constexpr double kOldestShare = 1.0 / 8;
+constexpr int32_t kLeastChunk = 64;
+// A sequence that comes back has room for so many tokens at least, so that it does not leave again at once.
+constexpr int32_t kReturnReserve = 64;
+
+// The place in the queue, lowest first, of sequence number `id`.
+int64_t QueueKey(const SchedulerOptions& options, int64_t id, int32_t prompt_tokens, int32_t priority);
+
 // A sequence's part of a plan.
 struct PlannedSequence {
   std::shared_ptr<Sequence> sequence;
@@ -82,6 +93,7 @@ class Scheduler {
   const Running& spilled() const { return spilled_; }  // oldest first
   int32_t num_waiting() const { return static_cast<int32_t>(waiting_.size()); }
   const SchedulerStats& stats() const { return stats_; }
+  const SchedulerOptions& options() const { return options_; }
   // The first of the queue, in order, at most `count`.
   std::vector<const Sequence*> Queue(int32_t count) const;
 
