@@ -124,12 +124,18 @@ void Engine::Impl::Run() {
 }
 
 void Engine::Impl::Receive(std::vector<Command>& commands) {
+  SnapshotPtr snapshot;  // one for all that ask, with what came along
   for (Command& command : commands) {
     if (command.request) {
       AddRequest(command.request);
-    } else {
+    } else if (!command.asked) {
       CancelRequest(command.cancel_id, command.cancel_choice);
     }
+  }
+  for (Command& command : commands) {
+    if (!command.asked) continue;
+    if (snapshot == nullptr) snapshot = Snapshot();
+    command.asked->set_value(snapshot);
   }
   commands.clear();  // drops the last reference of a request that has ended already
 }
@@ -186,6 +192,9 @@ void Engine::Impl::End(Sequence& sequence, FinishReason reason, StepOutput outpu
   times.finish = reason;
 
   const std::shared_ptr<RequestState> request = sequence.shared();
+  if (reason == FinishReason::kStop || reason == FinishReason::kLength) {
+    length_ratio_.Observe(sequence.output_tokens(), request->request.max_tokens);
+  }
   output.choice = sequence.choice();
   output.reused_tokens = sequence.schedule.reused_tokens;
   output.finish = reason;
@@ -269,6 +278,9 @@ absl::Status Engine::Submit(GenerateRequest request, std::shared_ptr<OutputSink>
   return impl_->Submit(std::move(request), std::move(sink));
 }
 void Engine::Cancel(const std::string& id, int32_t choice) { impl_->Cancel(id, choice); }
+absl::StatusOr<QuoteResult> Engine::Quote(int64_t prompt_tokens, int64_t max_tokens) const {
+  return impl_->Quote(prompt_tokens, max_tokens);
+}
 EngineStats Engine::Stats() const { return impl_->Stats(); }
 
 }  // namespace hysparse

@@ -1,5 +1,5 @@
-// Engine: owns every sequence and runs the step loop on one thread. Submit, Cancel and Stats may be called from any
-// thread.
+// Engine: owns every sequence and runs the step loop on one thread. Submit, Cancel, Quote and Stats may be called from
+// any thread.
 //
 //   Engine engine(options, spec, executor);  engine.Start();
 //   auto status = engine.Submit(request, sink);   // answers at once: queued, or why not
@@ -12,9 +12,11 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "engine/kv/arena_layout.h"
 #include "engine/kv/room.h"
 #include "engine/model/model_spec.h"
+#include "engine/quote.h"
 #include "engine/request.h"
 #include "engine/run/executor.h"
 
@@ -96,6 +98,15 @@ class Engine {
   void Cancel(const std::string& id, int32_t choice = -1);
 
   EngineStats Stats() const;
+
+  // What Submit would say to a request of this size for one choice of the default priority, and when it would start. Of
+  // a started engine; InvalidArgument: a number below 1 or beyond 32 bits; Unavailable: stopping.
+  //
+  // An idle engine answers at once. A busy one hands out a snapshot of its scheduler at the head of its next step, as
+  // it takes submissions, so that the caller sleeps for the rest of the step under way; the forecast itself then runs
+  // on the caller's thread. A snapshot that is kept up to date would spare that wait and cost each step O(waiting),
+  // asked for or not; all who ask during one step share one.
+  absl::StatusOr<QuoteResult> Quote(int64_t prompt_tokens, int64_t max_tokens) const;
 
  private:
   class Impl;

@@ -1,4 +1,4 @@
-// The engine's state and step loop; engine.h is what others see. Private to engine.cc and engine_step.cc.
+// The engine's state and step loop; engine.h is what others see. Private to engine*.cc.
 #pragma once
 
 #include <deque>
@@ -15,6 +15,7 @@
 #include "engine/inbox.h"
 #include "engine/kv/block_manager.h"
 #include "engine/schedule/scheduler.h"
+#include "engine/schedule/step_clock.h"
 #include "engine/sequence.h"
 #include "engine/stats_board.h"
 
@@ -36,6 +37,7 @@ class Engine::Impl {
   void Stop();
   absl::Status Submit(GenerateRequest request, std::shared_ptr<OutputSink> sink);
   void Cancel(const std::string& id, int32_t choice) { inbox_.Cancel(id, choice); }
+  absl::StatusOr<QuoteResult> Quote(int64_t prompt_tokens, int64_t max_tokens);
   EngineStats Stats() const { return board_.Read(inbox_.waiting()); }
 
  private:
@@ -46,6 +48,7 @@ class Engine::Impl {
     std::vector<PlannedSequence> planned;
     std::vector<int32_t> targets;  // of its rows: the prompt token that is scored, -1 for one that is sampled
     int32_t tokens = 0, prompt_tokens = 0;
+    StepWork work;
     Clock::time_point launched{};
   };
 
@@ -71,6 +74,9 @@ class Engine::Impl {
   void ObserveToken(Sequence& sequence);
   void FailStep(const StepInFlight& step, const absl::Status& error);
 
+  // engine_quote.cc
+  SnapshotPtr Snapshot() const;
+
   const EngineOptions options_;
   const ModelSpec spec_;
   const int32_t max_model_len_;
@@ -81,6 +87,8 @@ class Engine::Impl {
   std::unordered_map<std::string, std::vector<SequencePtr>> requests_;  // live choices by request id
   std::deque<StepInFlight> in_flight_;                                  // oldest first
   int64_t next_sequence_ = 0;
+  StepClock step_clock_;
+  LengthRatio length_ratio_;
   Clock::time_point now_{}, last_done_{};
   // ---
   Inbox inbox_;

@@ -25,6 +25,7 @@ bool Engine::Impl::LaunchStep() {
   step.planned = scheduler_.TakePlanned();
   step.tokens = plan.num_tokens();
   step.launched = now_;
+  step.work = MeasureStep(plan, scheduler_.options().cost);
   step.targets.reserve(plan.rows.size());
   for (const SampleRow& row : plan.rows) step.targets.push_back(row.target);
   for (size_t i = 0; i < plan.chunks.size(); ++i) {
@@ -42,9 +43,10 @@ void Engine::Impl::CommitOldest() {
   in_flight_.pop_front();
   now_ = Clock::now();
   board_.Step(now_);
+  const double seconds = Between(std::max(step.launched, std::exchange(last_done_, now_)), now_);
+  if (result.ok()) step_clock_.Observe(step.work, seconds);
   if (observer_ != nullptr) {
-    const Clock::time_point start = std::max(step.launched, std::exchange(last_done_, now_));
-    observer_->OnStep(step.tokens, step.prompt_tokens, static_cast<int32_t>(step.planned.size()), Between(start, now_));
+    observer_->OnStep(step.tokens, step.prompt_tokens, static_cast<int32_t>(step.planned.size()), seconds);
   }
   blocks_.CompleteStep(step.step);
   if (result.ok()) {

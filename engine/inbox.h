@@ -1,12 +1,13 @@
 // Inbox: how other threads reach the engine's. Front ends put submissions and cancellations in, the engine thread takes
 // all of them at once at the head of a step, so that nobody ever waits for a step. Bounded: a submission beyond
-// `max_waiting` queued sequences or `max_waiting_tokens` of their prompts is turned away here. Any thread; waiting()
-// and Left() take no lock.
+// `max_waiting` queued sequences or `max_waiting_tokens` of their prompts is turned away here. A capacity quote asks in
+// the same way for a snapshot of the scheduler. Any thread; waiting() and Left() take no lock.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -15,16 +16,21 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "engine/sequence.h"
 
 namespace hysparse {
 
-// A submission, or a cancellation when `request` is null.
+struct ForecastInput;
+using SnapshotPtr = std::shared_ptr<const ForecastInput>;
+
+// A submission; with `request` null a cancellation, or a question when `asked` is set.
 struct Command {
   std::shared_ptr<RequestState> request;
   std::string cancel_id;
   int32_t cancel_choice = -1;
+  std::shared_ptr<std::promise<SnapshotPtr>> asked;
 };
 
 class Inbox {
@@ -38,32 +44,51 @@ class Inbox {
     {
       std::lock_guard lock(mutex_);
       if (stopping_) return absl::UnavailableError("the engine is stopping");
-      const int32_t waiting = waiting_.load(std::memory_order_relaxed);
-      if (waiting + n > max_waiting_) {
-        return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", waiting, " of ", max_waiting_,
-                                                         " sequences wait and ", n, " more asked"));
-      }
-      const int64_t queued = waiting_tokens_.load(std::memory_order_relaxed);
-      if (waiting > 0 && queued + tokens > max_waiting_tokens_) {
-        return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", queued, " of ", max_waiting_tokens_,
-                                                         " prompt tokens wait and ", tokens, " more asked"));
-      }
+      if (absl::Status room = CanTake(n, tokens); !room.ok()) return room;
       if (!ids_.insert(request->request.id).second) {
         return absl::AlreadyExistsError(absl::StrCat("a request with id ", request->request.id, " is being served"));
       }
       waiting_.fetch_add(n, std::memory_order_relaxed);
       waiting_tokens_.fetch_add(tokens, std::memory_order_relaxed);
-      commands_.push_back({std::move(request), {}, -1});
+      commands_.push_back({std::move(request), {}, -1, nullptr});
     }
     ready_.notify_one();
     return absl::OkStatus();
+  }
+
+  // ResourceExhausted when the queue has no room for `n` sequences with so many prompt tokens in all.
+  absl::Status CanTake(int32_t n, int64_t tokens) const {
+    const int32_t waiting = waiting_.load(std::memory_order_relaxed);
+    if (waiting + n > max_waiting_) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the queue is full: ", waiting, " of ", max_waiting_, " sequences wait and ", n, " more asked"));
+    }
+    const int64_t queued = waiting_tokens_.load(std::memory_order_relaxed);
+    if (waiting > 0 && queued + tokens > max_waiting_tokens_) {
+      return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", queued, " of ", max_waiting_tokens_,
+                                                       " prompt tokens wait and ", tokens, " more asked"));
+    }
+    return absl::OkStatus();
+  }
+
+  // Answered at the head of the next step, at once when the engine idles. Unavailable: stopping.
+  absl::StatusOr<std::future<SnapshotPtr>> AskSnapshot() {
+    auto asked = std::make_shared<std::promise<SnapshotPtr>>();
+    std::future<SnapshotPtr> answer = asked->get_future();
+    {
+      std::lock_guard lock(mutex_);
+      if (stopping_) return absl::UnavailableError("the engine is stopping");
+      commands_.push_back({nullptr, {}, -1, std::move(asked)});
+    }
+    ready_.notify_one();
+    return answer;
   }
 
   void Cancel(const std::string& id, int32_t choice) {
     {
       std::lock_guard lock(mutex_);
       if (!ids_.contains(id)) return;
-      commands_.push_back({nullptr, id, choice});
+      commands_.push_back({nullptr, id, choice, nullptr});
     }
     ready_.notify_one();
   }
