@@ -12,7 +12,6 @@ namespace hysparse {
 namespace {
 
 constexpr int32_t kMaxLogitBias = 4096, kMaxStopTokenIds = 1024, kMaxTopLogprobs = 20;
-constexpr int32_t kMaxTokens = 1 << 28;
 constexpr size_t kMaxPrompts = 1024, kMaxSaltBytes = 256;
 // Log probabilities that one request may have in memory: choices × tokens × alternatives.
 constexpr int64_t kLogprobBudget = 4 << 20;

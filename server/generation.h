@@ -23,6 +23,9 @@
 
 namespace hysparse {
 
+// The most that a request may say of tokens to make; the context sets narrower limits.
+constexpr int32_t kMaxTokens = 1 << 28;
+
 // Text (special tokens are recognised), token ids, or messages for the chat template.
 using Prompt = std::variant<std::string, std::vector<int32_t>, ChatTemplateInput>;
 

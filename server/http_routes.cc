@@ -18,6 +18,7 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/responses", Route::kKey, Route::kUntilDrain, openai::HandleResponses},
     {"GET", "/v1/models", Route::kKey, Route::kAlways, openai::HandleModels},
     {"GET", "/v1/models/*", Route::kKey, Route::kAlways, openai::HandleModel},
+    {"POST", "/v1/capacity", Route::kKey, Route::kUntilDrain, openai::HandleCapacity},
     {"POST", "/tokenize", Route::kKey, Route::kUntilDrain, openai::HandleTokenize},
     {"POST", "/detokenize", Route::kKey, Route::kUntilDrain, openai::HandleDetokenize},
     {"GET", "/version", Route::kKey, Route::kAlways, HandleVersion},

@@ -8,6 +8,7 @@
 #include "server/error_map.h"
 #include "server/grpc/call_auth.h"
 #include "server/grpc/generate_call.h"
+#include "server/quote.h"
 
 namespace hysparse {
 namespace {
@@ -59,6 +60,31 @@ absl::Status Tokenise(const ServedModel& model, const v1::TokenizeRequest& reque
   HYSPARSE_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodePrompt(model, prompt, special));
   response->mutable_tokens()->Add(ids.begin(), ids.end());
   response->set_max_model_len(model.max_model_len);
+  return absl::OkStatus();
+}
+
+absl::Status AnswerQuote(const ServedModel& model, const v1::QuoteRequest& request, v1::QuoteResponse* response) {
+  if (!request.model().empty() && !model.Answers(request.model())) return ModelNotFound(request.model());
+  QuoteSpec spec;
+  if (request.has_max_tokens()) spec.max_tokens = request.max_tokens();
+  if (request.has_prompt_tokens()) spec.prompt_tokens = request.prompt_tokens();
+  if (request.has_chat()) {
+    HYSPARSE_ASSIGN_OR_RETURN(spec.messages, ToPrompt(request.chat()));
+  }
+  HYSPARSE_ASSIGN_OR_RETURN(const QuoteResult quote, QuoteFor(model, spec));
+  constexpr v1::Verdict kVerdicts[] = {v1::VERDICT_ADMIT, v1::VERDICT_QUEUE, v1::VERDICT_REFUSE};
+  response->set_verdict(kVerdicts[static_cast<size_t>(quote.verdict)]);
+  response->set_reason(quote.reason);
+  response->set_prompt_tokens(quote.prompt_tokens);
+  response->set_max_tokens(quote.max_tokens);
+  response->mutable_kv_bytes()->set_global(quote.kv_bytes.global);
+  response->mutable_kv_bytes()->set_window(quote.kv_bytes.window);
+  response->set_sessions_now(quote.sessions_now);
+  response->set_sessions_empty(quote.sessions_empty);
+  response->set_queue_requests(quote.ahead);
+  response->set_queue_tokens(quote.ahead_tokens);
+  if (quote.start_s) response->set_start_seconds(*quote.start_s);
+  if (quote.first_token_s) response->set_first_token_seconds(*quote.first_token_s);
   return absl::OkStatus();
 }
 
@@ -118,6 +144,19 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc:
   std::optional<std::string> tenant = Authenticate(context_.auth, *call);
   if (!tenant) return GenerateCall::Refuse(context_, Unauthenticated());
   return GenerateCall::Start(context_, *request, *std::move(tenant));
+}
+
+grpc::ServerUnaryReactor* InferenceService::Quote(grpc::CallbackServerContext* call, const v1::QuoteRequest* request,
+                                                  v1::QuoteResponse* response) {
+  grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+  const auto model = ModelFor(context_, *call);
+  if (!model.ok()) {
+    reactor->Finish(ToGrpcStatus(model.status()));
+  } else {
+    boost::asio::post(context_.worker_pool,
+                      [=, model = *model] { reactor->Finish(ToGrpcStatus(AnswerQuote(*model, *request, response))); });
+  }
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* call,

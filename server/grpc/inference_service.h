@@ -42,6 +42,8 @@ class InferenceService final : public v1::Inference::CallbackService {
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* call,
                                                            const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* Quote(grpc::CallbackServerContext* call, const v1::QuoteRequest* request,
+                                  v1::QuoteResponse* response) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* call, const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* call, const v1::ListModelsRequest* request,

@@ -193,6 +193,24 @@ std::string ModelList(const ServedModel& model) {
   return absl::StrCat("{\"object\":\"list\",\"data\":[", cards, "]}");
 }
 
+std::string CapacityReply(const ServedModel& model, const QuoteResult& quote) {
+  const auto seconds = [](const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); };
+  const char* const verdicts[] = {"admit", "queue", "refuse"};
+  return Dump(
+      {{"object", "capacity"},
+       {"model", model.id()},
+       {"verdict", verdicts[static_cast<size_t>(quote.verdict)]},
+       {"reason", quote.reason.empty() ? Json(nullptr) : Json(quote.reason)},
+       {"prompt_tokens", quote.prompt_tokens},
+       {"max_tokens", quote.max_tokens},
+       {"kv_bytes",
+        {{"global", quote.kv_bytes.global}, {"window", quote.kv_bytes.window}, {"total", quote.kv_bytes.total()}}},
+       {"sessions_that_fit", {{"now", quote.sessions_now}, {"empty_cache", quote.sessions_empty}}},
+       {"queue_ahead", {{"requests", quote.ahead}, {"tokens", quote.ahead_tokens}}},
+       {"predicted_start_seconds", seconds(quote.start_s)},
+       {"predicted_first_token_seconds", seconds(quote.first_token_s)}});
+}
+
 std::string TokenizeReply(const ServedModel& model, const std::vector<int32_t>& tokens, bool strings) {
   Json texts = nullptr;
   if (strings) {

@@ -65,6 +65,7 @@ inline constexpr std::string_view kDoneEvent = "data: [DONE]\n\n";
 // ---- The small endpoints
 std::string ModelList(const ServedModel& model);
 std::string ModelCard(const ServedModel& model, const std::string& name);
+std::string CapacityReply(const ServedModel& model, const QuoteResult& quote);
 std::string TokenizeReply(const ServedModel& model, const std::vector<int32_t>& tokens, bool strings);
 std::string DetokenizeReply(const std::string& prompt);
 

@@ -19,6 +19,7 @@
 #include "server/openai/format.h"
 #include "server/openai/parse.h"
 #include "server/openai/reply.h"
+#include "server/quote.h"
 #include "server/stream_session.h"
 
 namespace hysparse::openai {
@@ -146,6 +147,16 @@ void HandleModel(App& app, Exchange exchange) {
   const std::string name = exchange->request().path.substr(std::string_view("/v1/models/").size());
   if (!(*model)->Answers(name)) return Respond(exchange, ModelNotFound(name));
   Respond(exchange, ModelCard(**model, name));
+}
+
+void HandleCapacity(App& app, Exchange exchange) {
+  OnRequestPool(app, std::move(exchange), [](App& a, const Model& model, const Exchange& e) -> absl::Status {
+    HYSPARSE_ASSIGN_OR_RETURN(const CapacityCall call, ParseCapacity(e->request().body));
+    HYSPARSE_RETURN_IF_ERROR(CheckCall(a, *model, call.model, call.unknown_fields));
+    HYSPARSE_ASSIGN_OR_RETURN(const QuoteResult quote, QuoteFor(*model, call.spec));
+    Respond(e, CapacityReply(*model, quote));
+    return absl::OkStatus();
+  });
 }
 
 void HandleTokenize(App& app, Exchange exchange) {

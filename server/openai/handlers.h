@@ -1,4 +1,5 @@
-// The OpenAI routes (and vLLM's /tokenize, /detokenize): each takes an exchange, works on the request pool and answers.
+// The OpenAI routes (and vLLM's /tokenize, /detokenize, and our /v1/capacity): each takes an exchange, works on the
+// request pool and answers.
 #pragma once
 
 #include <memory>
@@ -16,6 +17,7 @@ void HandleCompletions(App& app, std::shared_ptr<HttpExchange> exchange);
 void HandleResponses(App& app, std::shared_ptr<HttpExchange> exchange);
 void HandleModels(App& app, std::shared_ptr<HttpExchange> exchange);
 void HandleModel(App& app, std::shared_ptr<HttpExchange> exchange);
+void HandleCapacity(App& app, std::shared_ptr<HttpExchange> exchange);
 void HandleTokenize(App& app, std::shared_ptr<HttpExchange> exchange);
 void HandleDetokenize(App& app, std::shared_ptr<HttpExchange> exchange);
 

@@ -1,6 +1,7 @@
 #include "server/openai/parse.h"
 
 #include <limits>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -201,6 +202,26 @@ absl::StatusOr<CompletionCall> ParseCompletion(const std::string& body, const Sa
   }
   HYSPARSE_RETURN_IF_ERROR(fields.status());
   for (std::string& name : fields.Unknown()) call.unknown_fields.push_back(std::move(name));
+  return call;
+}
+
+absl::StatusOr<CapacityCall> ParseCapacity(const std::string& body) {
+  HYSPARSE_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
+  CapacityCall call;
+  FieldReader fields(json);
+  fields.Read("model", &call.model);
+  const auto read = [&](const char* name, std::optional<int64_t>* count) {
+    const Json* value = fields.Find(name);
+    if (value == nullptr) return;
+    const absl::StatusOr<int64_t> number = ToInteger(*value, name);
+    number.ok() ? void(*count = *number) : fields.Fail(number.status());
+  };
+  read("prompt_tokens", &call.spec.prompt_tokens);
+  read("max_tokens", &call.spec.max_tokens);
+  read("max_completion_tokens", &call.spec.max_tokens);  // wins, as for a chat
+  if (fields.Find("messages") != nullptr) call.spec.messages = ReadChatPrompt(fields);
+  HYSPARSE_RETURN_IF_ERROR(fields.status());
+  call.unknown_fields = fields.Unknown();
   return call;
 }
 

@@ -12,6 +12,7 @@ namespace hysparse::openai {
 
 absl::StatusOr<CompletionCall> ParseChat(const std::string& body, const SamplingParams& defaults);
 absl::StatusOr<CompletionCall> ParseCompletion(const std::string& body, const SamplingParams& defaults);
+absl::StatusOr<CapacityCall> ParseCapacity(const std::string& body);
 absl::StatusOr<TokenizeCall> ParseTokenize(const std::string& body);
 absl::StatusOr<DetokenizeCall> ParseDetokenize(const std::string& body);
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "server/generation.h"
+#include "server/quote.h"
 
 namespace hysparse::openai {
 
@@ -14,6 +15,12 @@ struct CompletionCall {
   std::string model;  // "": the served one
   GenerationSpec spec;
   bool stream = false, include_usage = false;
+  std::vector<std::string> unknown_fields;
+};
+
+struct CapacityCall {
+  std::string model;
+  QuoteSpec spec;
   std::vector<std::string> unknown_fields;
 };
 
