@@ -282,7 +282,6 @@ bool Simulation::AdmitOne(size_t index, const PageNeed& need) {
 int64_t Simulation::StepsUntilChange() {
   double steps = 1e9;
   if (const Event* end = First(ends_)) steps = std::min(steps, static_cast<double>(end->at - step_));
-  if (const Event* growth = First(growth_)) steps = std::min(steps, static_cast<double>(growth->at - step_));
   const double cost = budget_ - static_cast<double>(decodes_);
   if (!prefills_.empty() && cost > 0) {
     const Job &first = jobs_[prefills_.front()], &oldest = jobs_[First(oldest_)->job];
@@ -364,7 +363,7 @@ void Simulation::Settle() {
   for (const Event* growth = First(growth_); growth != nullptr && growth->at <= step_; growth = First(growth_)) {
     Job& job = jobs_[growth->job];
     job.growing = true;
-    job.promised_until = step_;
+    global_spare_ -= static_cast<double>(step_ - job.promised_until) / page_tokens_;
     ++growing_;
     growth_.pop();
   }
