@@ -285,7 +285,7 @@ int64_t Simulation::StepsUntilChange() {
   const double cost = budget_ - static_cast<double>(decodes_);
   if (!prefills_.empty() && cost > 0) {
     const Job &first = jobs_[prefills_.front()], &oldest = jobs_[First(oldest_)->job];
-    const double share = prefills_.size() == 1 || &first == &oldest ? cost : cost / 2;
+    const double share = prefills_.size() == 1 || &first == &oldest ? cost : cost * (1 - kOldestShare);
     steps = std::min({steps, first.cost_left / share, oldest.cost_left / share});
   }
   if (growing_ > 0) {
@@ -299,7 +299,7 @@ int64_t Simulation::StepsUntilChange() {
 
 // Shares `cost` as Scheduler::PlanPrefills does. Returns what was used.
 double Simulation::Prefill(double cost, double steps, size_t oldest) {
-  double left = cost, tokens = cost, reserved = std::min(cost / 2, jobs_[oldest].cost_left);
+  double left = cost, tokens = cost, reserved = std::min(cost * kOldestShare, jobs_[oldest].cost_left);
   const auto give = [&](size_t at, double most) {
     const double take = std::min(jobs_[at].cost_left, most);
     jobs_[at].cost_left -= take;
