@@ -66,7 +66,7 @@ TEST(Capacity, ABusyServerQueues) {
   server.script()->endless = true;
   server.script()->before_step = [] { std::this_thread::sleep_for(milliseconds(2)); };
   Client running(server.port()), waiting(server.port());
-  running.Send(Completion({{"prompt", "x"}, {"n", 32}, {"max_tokens", 500}, {"stream", true}}));
+  running.Send(Completion({{"prompt", "a river"}, {"n", 32}, {"max_tokens", 500}, {"stream", true}}));
   while (server.Stats().running < 32) std::this_thread::sleep_for(milliseconds(1));
   waiting.Send(Completion({{"prompt", "xyz"}, {"max_tokens", 5}}));
   while (server.Stats().waiting < 1) std::this_thread::sleep_for(milliseconds(1));
