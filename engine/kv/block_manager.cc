@@ -95,6 +95,7 @@ void BlockManager::MovePage(KvClass kv_class, int32_t page) {
       updates_.push_back({kv->slot_, logical, target});
     }
     if (kv_class == KvClass::kGlobal) continue;
+    renumber(kv->copied_);
     for (SequenceKv::PendingSnapshot& snapshot : kv->snapshots_) renumber(snapshot.pages);
   }
   cache_.Renumber(kv_class, page, target);
@@ -118,13 +119,20 @@ std::unique_ptr<SequenceKv> BlockManager::Admit(const KvRequest& request, PageNe
   kv->prompt_tokens_ = request.prompt_tokens;
   const int64_t global = arena_.counts(KvClass::kGlobal).cached, window = arena_.counts(KvClass::kWindow).cached;
   const PrefixMatch match = SharePrefix(*kv, request);
-  StartBehindPrefix(*kv, match.nodes);
-  if (!TakePromise(*kv, request.promise, need)) {
+  const bool snapshot = StartAtSnapshot(*kv, match.nodes);
+  if (!snapshot) StartWithRebuild(*kv);
+  bool promised = TakePromise(*kv, request.promise, need);
+  if (!promised && snapshot) {  // what it would copy may stand in the way itself
+    StartWithRebuild(*kv);
+    promised = TakePromise(*kv, request.promise, need);
+  }
+  if (!promised) {
     // Pages of its own prefix are no room for the rest.
     need->global += global - arena_.counts(KvClass::kGlobal).cached;
     need->window += window - arena_.counts(KvClass::kWindow).cached;
     return nullptr;
   }
+  if (!CopyWindow(*kv)) return nullptr;
   CountPrefix(request, *kv, match.miss);
   return kv;
 }
@@ -143,24 +151,41 @@ PrefixMatch BlockManager::SharePrefix(SequenceKv& kv, const KvRequest& request) 
   return match;
 }
 
-void BlockManager::StartBehindPrefix(SequenceKv& kv, std::span<const int32_t> nodes) {
+bool BlockManager::StartAtSnapshot(SequenceKv& kv, std::span<const int32_t> nodes) {
   const int32_t page = layout_.global.page_tokens;
-  const auto cached = static_cast<int32_t>(nodes.size()) * page;
-  kv.cached_tokens_ = kv.num_tokens_ = cached;
-  if (layout_.window.layers == 0 || nodes.empty()) return;
+  kv.cached_tokens_ = kv.num_tokens_ = static_cast<int32_t>(nodes.size()) * page;
+  if (layout_.window.layers == 0 || nodes.empty()) return true;
   for (size_t i = nodes.size(); i > 0 && static_cast<int64_t>(nodes.size() - i) * page < rebuild_tokens_; --i) {
     const PrefixCache::Snapshot* snapshot = cache_.UseSnapshot(nodes[i - 1]);
     if (snapshot == nullptr) continue;
     kv.num_tokens_ = static_cast<int32_t>(i) * page;
-    kv.window_.StartAt(snapshot->first_page);
-    for (const int32_t each : snapshot->pages) {
-      BlockRef shared = arena_.Share(KvClass::kWindow, each);
-      kv.Resize([&] { kv.window_.Append(std::move(shared)); });
-    }
-    return;
+    kv.copied_.StartAt(snapshot->first_page);
+    for (const int32_t each : snapshot->pages) kv.copied_.Append(arena_.Share(KvClass::kWindow, each));
+    return true;
   }
-  kv.num_tokens_ = kv.rebuilt_from_ = static_cast<int32_t>(std::max<int64_t>(0, cached - rebuild_tokens_));
-  kv.window_.StartAt(kv.num_tokens_ / layout_.window.page_tokens);
+  return false;
+}
+
+void BlockManager::StartWithRebuild(SequenceKv& kv) {
+  kv.copied_.Clear();
+  kv.num_tokens_ = kv.rebuilt_from_ = static_cast<int32_t>(std::max<int64_t>(0, kv.cached_tokens_ - rebuild_tokens_));
+  if (layout_.window.layers > 0) kv.window_.StartAt(kv.num_tokens_ / layout_.window.page_tokens);
+}
+
+// A snapshot's pages are copied, not shared: a sequence that slides past a page must get it back as a free one, or its
+// promise is worth nothing.
+bool BlockManager::CopyWindow(SequenceKv& kv) {
+  if (kv.copied_.size() == 0) return true;
+  kv.window_.StartAt(kv.copied_.first_page());
+  for (int32_t logical = kv.copied_.first_page(); logical < kv.copied_.end_page(); ++logical) {
+    std::optional<BlockRef> page = Allocate(KvClass::kWindow);
+    if (!page) return false;
+    NoteLogicalPage(KvClass::kWindow, page->page(), logical);
+    moves_.push_back({KvClass::kWindow, kv.copied_.page(logical), page->page()});
+    kv.Resize([&] { kv.window_.Append(*std::move(page)); });
+  }
+  kv.copied_.Clear();
+  return true;
 }
 
 void BlockManager::CountPrefix(const KvRequest& request, const SequenceKv& kv, PrefixMiss miss) {
@@ -190,14 +215,22 @@ void BlockManager::Commit(SequenceKv& kv, int32_t computed, TokenAt token) {
     kv.tip_ = cache_.Insert(kv.salt_, kv.tip_, tokens, page);
     if (kv.tip_ < 0) {
       kv.cached_ = false;
-    } else if (const int32_t known = cache_.page(kv.tip_); known != page) {
+      kv.snapshots_.clear();
+      return;
+    }
+    if (const int32_t known = cache_.page(kv.tip_); known != page) {
       // Another sequence computed the same bits first: one copy is enough.
       kv.global_.Replace(logical, arena_.Share(KvClass::kGlobal, known));
       if (logical < kv.sent_pages_) updates_.push_back({kv.slot_, logical, known});
     }
   }
+  KeepSnapshots(kv, computed);
+}
+
+void BlockManager::KeepSnapshots(SequenceKv& kv, int32_t computed) {
   std::erase_if(kv.snapshots_, [&](const SequenceKv::PendingSnapshot& snapshot) {
     if (snapshot.position > computed) return false;
+    const int32_t size = layout_.global.page_tokens;
     const int32_t node = cache_.NodeOf(kv.global_.page(snapshot.position / size - 1));
     if (node >= 0) cache_.AddSnapshot(node, snapshot.pages.first_page(), snapshot.pages.pages());
     return true;
@@ -281,16 +314,17 @@ bool BlockManager::Return(SequenceKv& kv, const KvRequest& request) {
     held.hashes =
         held.hashes.first(std::min(held.hashes.size(), static_cast<size_t>(tokens / layout_.global.page_tokens)));
   SharePrefix(kv, held);
+  const int32_t found[2] = {kv.global_.size(), 0};
   PageNeed need;
-  const size_t returns = returns_.size();
-  if (TakePromise(kv, request.promise, &need) && ReturnPages(kv, KvClass::kGlobal) &&
-      ReturnPages(kv, KvClass::kWindow)) {
+  if (TakePromise(kv, request.promise, &need) && TakeReturnPages(kv, KvClass::kGlobal) &&
+      TakeReturnPages(kv, KvClass::kWindow)) {
+    // Copies are listed when all pages are there: taking one may move those taken before it.
+    for (const KvClass kv_class : kClasses) ListReturns(kv, kv_class, found[static_cast<size_t>(kv_class)]);
     InTransit().returned.push_back(std::move(kv.host_global_));
     InTransit().returned.push_back(std::move(kv.host_window_));
     kv.spilled_ = false;
     return true;
   }
-  returns_.resize(returns);
   kv.SetPromise(0, 0);
   kv.global_.Clear();
   kv.window_.Clear();
@@ -299,8 +333,8 @@ bool BlockManager::Return(SequenceKv& kv, const KvRequest& request) {
   return false;
 }
 
-// Copies what the table does not hold yet.
-bool BlockManager::ReturnPages(SequenceKv& kv, KvClass kv_class) {
+// Pages for what the table does not hold yet.
+bool BlockManager::TakeReturnPages(SequenceKv& kv, KvClass kv_class) {
   BlockTable& table = kv.table(kv_class);
   const BlockTable& host = kv_class == KvClass::kGlobal ? kv.host_global_ : kv.host_window_;
   if (table.size() == 0) table.StartAt(host.first_page());
@@ -308,10 +342,17 @@ bool BlockManager::ReturnPages(SequenceKv& kv, KvClass kv_class) {
     std::optional<BlockRef> page = Allocate(kv_class);
     if (!page) return false;
     NoteLogicalPage(kv_class, page->page(), logical);
-    returns_.push_back({kv_class, host.page(logical), page->page()});
     kv.Resize([&] { table.Append(*std::move(page)); });
   }
   return true;
+}
+
+void BlockManager::ListReturns(SequenceKv& kv, KvClass kv_class, int32_t found) {
+  const BlockTable& table = kv.table(kv_class);
+  const BlockTable& host = kv_class == KvClass::kGlobal ? kv.host_global_ : kv.host_window_;
+  for (int32_t logical = table.first_page() + found; logical < host.end_page(); ++logical) {
+    returns_.push_back({kv_class, host.page(logical), table.page(logical)});
+  }
 }
 
 absl::Status BlockManager::CheckArena(const Arena& arena, bool host) const {
@@ -322,6 +363,7 @@ absl::Status BlockManager::CheckArena(const Arena& arena, bool host) const {
       owners.push_back(host ? (global ? kv->host_global_ : kv->host_window_).pages()
                             : (global ? kv->global_ : kv->window_).pages());
       if (host || global) continue;
+      owners.push_back(kv->copied_.pages());
       for (const auto& snapshot : kv->snapshots_) owners.push_back(snapshot.pages.pages());
     }
     for (const Transit& transit : transit_) {

@@ -90,7 +90,10 @@ class BlockManager {
 
   // The sequence's first `computed` tokens are computed by steps that are done: leaves whole pages in the cache.
   void Commit(SequenceKv& kv, int32_t computed, TokenAt token);
-  // The same before it ends; keeps the windows of its last restart point too.
+  // Hands the windows of restart points among them to the cache, which a plan does that takes note of them after
+  // Commit: until then their pages cannot be had by others.
+  void KeepSnapshots(SequenceKv& kv, int32_t computed);
+  // Commit before it ends: keeps the windows of its last restart point too.
   void Retire(SequenceKv& kv, int32_t computed, TokenAt token);
 
   // Whether the plan moves pages, which excludes spilling in it.
@@ -125,10 +128,14 @@ class BlockManager {
   bool TakePromise(SequenceKv& kv, int64_t tokens, PageNeed* need);
   // Shares the pages of the request's cached prefix.
   PrefixMatch SharePrefix(SequenceKv& kv, const KvRequest& request);
-  // Decides where an admitted sequence starts: behind a snapshot, or with a rebuild.
-  void StartBehindPrefix(SequenceKv& kv, std::span<const int32_t> nodes);
+  // Where an admitted sequence starts: behind the nearest snapshot, if there is one near enough or none is needed, or
+  // with a rebuild.
+  bool StartAtSnapshot(SequenceKv& kv, std::span<const int32_t> nodes);
+  void StartWithRebuild(SequenceKv& kv);
+  bool CopyWindow(SequenceKv& kv);
   void CountPrefix(const KvRequest& request, const SequenceKv& kv, PrefixMiss miss);
-  bool ReturnPages(SequenceKv& kv, KvClass kv_class);
+  bool TakeReturnPages(SequenceKv& kv, KvClass kv_class);
+  void ListReturns(SequenceKv& kv, KvClass kv_class, int32_t found);
   void SpillPages(SequenceKv& kv, KvClass kv_class);
   Transit& InTransit();
   void NoteLogicalPage(KvClass kv_class, int32_t page, int32_t logical_page) {

@@ -26,7 +26,8 @@ SequenceKv::SequenceKv(BlockManager* manager)
       global_(&manager->arena_, KvClass::kGlobal),
       window_(&manager->arena_, KvClass::kWindow),
       host_global_(&manager->host_, KvClass::kGlobal),
-      host_window_(&manager->host_, KvClass::kWindow) {
+      host_window_(&manager->host_, KvClass::kWindow),
+      copied_(&manager->arena_, KvClass::kWindow) {
   manager->live_.push_back(this);
 }
 

@@ -69,6 +69,7 @@ class SequenceKv {
   BlockManager* manager_;
   size_t live_index_;
   BlockTable global_, window_, host_global_, host_window_;
+  BlockTable copied_;            // a snapshot's pages while it is admitted
   int64_t promise_[2] = {0, 0};  // pages held or still promised, whichever is more
   int32_t num_tokens_ = 0, appending_ = 0;
   int32_t slot_ = -1, sent_pages_ = 0;

@@ -60,24 +60,16 @@ SampleRow DrawRow(const Sequence& sequence, int32_t position, StepPlan& plan) {
   return row;
 }
 
-void AppendTables(const SequenceKv& kv, PlannedChunk& chunk, StepPlan& plan) {
-  chunk.slot = kv.slot();
-  chunk.position = kv.num_tokens();
-  chunk.write_from = kv.write_from();
-  chunk.window_from = kv.window_from();
-  chunk.global_first = kv.sent_pages();
-  chunk.global_pages = Append(kv.global().pages().subspan(static_cast<size_t>(kv.sent_pages())), plan.global_pages);
-  chunk.window_first_page = kv.window().first_page();
-  chunk.window_pages = Append(kv.window().pages(), plan.window_pages);
-}
-
 }  // namespace
 
 void AppendChunk(Sequence& sequence, int32_t count, StepPlan& plan) {
   PlannedChunk chunk;
   chunk.sequence = sequence.id();
-  AppendTables(*sequence.kv(), chunk, plan);
-  sequence.kv()->MarkSent();
+  const SequenceKv& kv = *sequence.kv();
+  chunk.slot = kv.slot();
+  chunk.position = kv.num_tokens();
+  chunk.write_from = kv.write_from();
+  chunk.window_from = kv.window_from();
   chunk.input_row = sequence.row_in_flight();
   chunk.tokens.begin = static_cast<int32_t>(plan.tokens.size());
   chunk.rows.begin = static_cast<int32_t>(plan.rows.size());
@@ -102,6 +94,14 @@ void AppendChunk(Sequence& sequence, int32_t count, StepPlan& plan) {
   chunk.rows.end = static_cast<int32_t>(plan.rows.size());
   sequence.Planned(plan.step, sampled);
   plan.chunks.push_back(chunk);
+}
+
+void AppendTables(SequenceKv& kv, PlannedChunk& chunk, StepPlan& plan) {
+  chunk.global_first = kv.sent_pages();
+  chunk.global_pages = Append(kv.global().pages().subspan(static_cast<size_t>(kv.sent_pages())), plan.global_pages);
+  chunk.window_first_page = kv.window().first_page();
+  chunk.window_pages = Append(kv.window().pages(), plan.window_pages);
+  kv.MarkSent();
 }
 
 }  // namespace hysparse

@@ -10,7 +10,9 @@
 namespace hysparse {
 
 // `sequence.kv()->BeginAppend(count)` has been called; 1 <= count <= pending_tokens(), and 1 when a token is in flight.
-// Tells the sequence what was planned.
+// Tells the sequence what was planned. The chunk's tables are for AppendTables.
 void AppendChunk(Sequence& sequence, int32_t count, StepPlan& plan);
+// When all of the plan's pages are taken: what changed in the chunk's block tables.
+void AppendTables(SequenceKv& kv, PlannedChunk& chunk, StepPlan& plan);
 
 }  // namespace hysparse

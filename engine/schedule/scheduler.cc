@@ -31,25 +31,37 @@ void Scheduler::Enqueue(SequencePtr sequence, int64_t key) {
 }
 
 StepPlan Scheduler::Plan() {
+  planned_.clear();
+  newly_admitted_.clear();
+  // A plan that only let go of pages, or took back a sequence that had none to copy, is not worth a step.
+  for (int32_t i = 0; i <= options_.max_num_seqs; ++i) {
+    PlanOnce();
+    if (!plan_.empty() || !changed_) break;
+  }
+  return std::move(plan_);
+}
+
+void Scheduler::PlanOnce() {
   plan_ = StepPlan{};
   plan_.step = ++step_;
-  planned_.clear();
   tokens_left_ = options_.max_num_batched_tokens;
-  newly_admitted_.clear();
-  spilled_now_ = false;
+  spilled_now_ = changed_ = false;
   blocks_->BeginPlan(step_);
   SettleLast();
   PlanDecodes();
   PlanReturns();
   PlanAdmissions();
   PlanPrefills();
+  // Last, since making room for one chunk may move the pages of another.
+  for (size_t i = 0; i < planned_.size(); ++i) AppendTables(*planned_[i].sequence->kv(), plan_.chunks[i], plan_);
   blocks_->TakeCopies(plan_);
-  return std::move(plan_);
 }
 
 void Scheduler::SettleLast() {
   for (const SequencePtr& sequence : settle_) {
-    if (sequence->kv() != nullptr) sequence->Settle();
+    if (sequence->kv() == nullptr) continue;
+    sequence->Settle();
+    blocks_->KeepSnapshots(*sequence->kv(), sequence->computed_tokens());
   }
   settle_.clear();
 }
@@ -84,7 +96,7 @@ void Scheduler::MakeRoom(const SequencePtr& sequence) {
 }
 
 void Scheduler::Preempt(const SequencePtr& victim) {
-  spilled_now_ = true;
+  spilled_now_ = changed_ = true;
   FreeSlot(*victim);
   victim->schedule.busy_step = step_;
   ++stats_.preemptions;
@@ -107,6 +119,7 @@ void Scheduler::PlanReturns() {
     spilled_.pop_front();
     running_.push_back(sequence);
     sequence->schedule.busy_step = step_;  // its pages are there when this step is done
+    changed_ = true;
     ++stats_.returns;
   }
 }
@@ -123,9 +136,13 @@ void Scheduler::PlanAdmissions() {
       ++it;
       continue;
     }
-    for (auto passed = waiting_.begin(); passed != it; ++passed) ++(*passed)->schedule.overtaken;
+    bool patient = true;  // all that were passed may be passed again
+    for (auto passed = waiting_.begin(); passed != it; ++passed) {
+      patient &= ++(*passed)->schedule.overtaken < options_.max_overtakes;
+    }
     it = waiting_.erase(it);
     running_.push_back(sequence);
+    if (!patient) return;
   }
 }
 

@@ -104,6 +104,7 @@ class Scheduler {
     }
   };
 
+  void PlanOnce();
   void SettleLast();
   void PlanDecodes();
   void PlanReturns();
@@ -138,7 +139,7 @@ class Scheduler {
   std::vector<SequencePtr> settle_;  // planned in the last step
   std::vector<SequencePtr> newly_admitted_;
   int32_t tokens_left_ = 0;
-  bool spilled_now_ = false;
+  bool spilled_now_ = false, changed_ = false;  // somebody was preempted; or came back
   uint64_t step_ = 0;
 };
 

@@ -6,8 +6,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <map>
@@ -15,8 +13,6 @@
 #include <mutex>
 #include <set>
 #include <span>
-#include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -95,6 +91,7 @@ struct FakeModel {
 
   uint32_t stop_every = 0;                            // 1 in so many tokens is the stop id 7
   std::function<absl::Status(const StepPlan&)> hook;  // engine thread, as a step is launched
+  bool log_steps = true;                              // false: only the last one is kept
   std::mutex mutex;
   std::vector<std::vector<Chunk>> steps;
   size_t spills = 0, moves = 0, returns = 0;  // pages copied
@@ -109,9 +106,13 @@ struct FakeModel {
 class FakeExecutor : public Executor {
  public:
   FakeExecutor(std::shared_ptr<FakeModel> model, const ModelSpec& spec, const EngineOptions& options)
-      : model_(std::move(model)), options_(options), window_(spec.layers.back().window) {
+      : model_(std::move(model)),
+        options_(options),
+        window_(options.kv_layout.window.window),
+        rebuild_(static_cast<int32_t>(RebuildTokens(spec))) {
     for (const KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
-      const auto page_tokens = static_cast<size_t>(options.kv_layout.of(kv_class).page_tokens);
+      const KvClassLayout& layout = options.kv_layout.of(kv_class);
+      const auto page_tokens = static_cast<size_t>(layout.layers > 0 ? layout.page_tokens : 0);
       Memory& memory = memory_[static_cast<size_t>(kv_class)];
       memory.page_tokens = static_cast<int32_t>(page_tokens);
       memory.device.assign(static_cast<size_t>(options.arena.page_ids(kv_class)) * page_tokens, -1);
@@ -133,6 +134,7 @@ class FakeExecutor : public Executor {
     int32_t page_tokens = 0;
     std::vector<int32_t> device, host;
     std::set<int32_t> spilling, returning;  // device pages, in this step
+    std::map<int32_t, int64_t> writer;      // device page -> sequence that writes it in this step
   };
   Memory& of(KvClass kv_class) { return memory_[static_cast<size_t>(kv_class)]; }
 
@@ -161,6 +163,7 @@ class FakeExecutor : public Executor {
 
   void Log(const StepPlan& plan) {
     std::lock_guard lock(model_->mutex);
+    if (!model_->log_steps) model_->steps.clear();
     auto& step = model_->steps.emplace_back();
     for (const PlannedChunk& c : plan.chunks) step.push_back({c.sequence, c.position, c.tokens.size()});
     model_->spills += plan.spills.size();
@@ -169,7 +172,7 @@ class FakeExecutor : public Executor {
   }
 
   absl::Status Copy(const StepPlan& plan) {
-    for (Memory& memory : memory_) memory.spilling.clear(), memory.returning.clear();
+    for (Memory& memory : memory_) memory.spilling.clear(), memory.returning.clear(), memory.writer.clear();
     for (const PageCopy& copy : plan.spills) {
       Memory& m = of(copy.kv_class);
       std::copy_n(&m.device.at(At(m, copy.from)), m.page_tokens, &m.host.at(At(m, copy.to)));
@@ -179,7 +182,6 @@ class FakeExecutor : public Executor {
       Memory& m = of(copy.kv_class);
       if (m.spilling.contains(copy.to)) return absl::InternalError("a move overwrites a page that is spilled");
       std::copy_n(&m.device.at(At(m, copy.from)), m.page_tokens, &m.device.at(At(m, copy.to)));
-      std::fill_n(&m.device.at(At(m, copy.from)), m.page_tokens, -2);
     }
     for (const PageCopy& copy : plan.returns) {
       Memory& m = of(copy.kv_class);
@@ -193,21 +195,27 @@ class FakeExecutor : public Executor {
     return static_cast<size_t>(page) * static_cast<size_t>(memory.page_tokens);
   }
 
-  // Where a token's K and V lie, null when its page is not in the table.
-  int32_t* Global(const PlannedChunk& c, int32_t position) {
-    Memory& m = of(KvClass::kGlobal);
-    const auto page = static_cast<size_t>(position / m.page_tokens);
-    const std::vector<int32_t>& table = tables_.at(static_cast<size_t>(c.slot));
-    if (page >= table.size() || m.returning.contains(table[page])) return nullptr;
-    return &m.device.at(At(m, table[page]) + static_cast<size_t>(position % m.page_tokens));
+  // The page that holds a token's K and V, -1 when it is not in the table.
+  int32_t PageOf(const PlannedChunk& c, const StepPlan& plan, KvClass kv_class, int32_t position) {
+    Memory& m = of(kv_class);
+    int32_t page = -1;
+    if (kv_class == KvClass::kGlobal) {
+      const std::vector<int32_t>& table = tables_.at(static_cast<size_t>(c.slot));
+      const auto logical = static_cast<size_t>(position / m.page_tokens);
+      if (logical < table.size()) page = table[logical];
+    } else {
+      const int32_t logical = position / m.page_tokens - c.window_first_page;
+      if (logical >= 0 && logical < c.window_pages.size()) {
+        page = plan.window_pages[static_cast<size_t>(c.window_pages.begin + logical)];
+      }
+    }
+    return m.returning.contains(page) ? -1 : page;
   }
-  int32_t* Window(const PlannedChunk& c, const StepPlan& plan, int32_t position) {
-    Memory& m = of(KvClass::kWindow);
-    const int32_t page = position / m.page_tokens - c.window_first_page;
-    if (page < 0 || page >= c.window_pages.size()) return nullptr;
-    const int32_t physical = plan.window_pages[static_cast<size_t>(c.window_pages.begin + page)];
-    if (m.returning.contains(physical)) return nullptr;
-    return &m.device.at(At(m, physical) + static_cast<size_t>(position % m.page_tokens));
+  // What is held for a token, null when its page is not in the table.
+  int32_t* Held(const PlannedChunk& c, const StepPlan& plan, KvClass kv_class, int32_t position) {
+    Memory& m = of(kv_class);
+    const int32_t page = PageOf(c, plan, kv_class, position);
+    return page < 0 ? nullptr : &m.device.at(At(m, page) + static_cast<size_t>(position % m.page_tokens));
   }
   int32_t Token(const PlannedChunk& chunk, const StepPlan& plan, int32_t i) const {
     const int32_t token = plan.tokens[static_cast<size_t>(chunk.tokens.begin + i)];
@@ -224,14 +232,28 @@ class FakeExecutor : public Executor {
     }
     for (int32_t i = 0; i < chunk.tokens.size(); ++i) {
       const int32_t position = chunk.position + i, token = Token(chunk, plan, i);
-      int32_t *global = Global(chunk, position), *window = Window(chunk, plan, position);
-      if (global == nullptr || window == nullptr) return absl::InternalError(absl::StrCat("no page for ", position));
-      const int32_t page = table[static_cast<size_t>(position / of(KvClass::kGlobal).page_tokens)];
-      if (of(KvClass::kGlobal).spilling.contains(page)) return absl::InternalError("a spilled page is written");
-      if (position < chunk.write_from && *global != token) {
-        return absl::InternalError(absl::StrCat("token ", position, " is not the cached one"));
+      for (const KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
+        if (of(kv_class).page_tokens == 0) continue;
+        int32_t* held = Held(chunk, plan, kv_class, position);
+        if (held == nullptr) return absl::InternalError(absl::StrCat("no page for ", position));
+        if (kv_class == KvClass::kGlobal && position < chunk.write_from) {
+          if (*held != token) return absl::InternalError(absl::StrCat("token ", position, " is not the cached one"));
+          continue;
+        }
+        if (absl::Status status = Claim(chunk, plan, kv_class, position); !status.ok()) return status;
+        *held = token;
       }
-      *global = *window = token;
+    }
+    return absl::OkStatus();
+  }
+
+  // A page has one writer, and a spilled one has none.
+  absl::Status Claim(const PlannedChunk& chunk, const StepPlan& plan, KvClass kv_class, int32_t position) {
+    Memory& m = of(kv_class);
+    const int32_t page = PageOf(chunk, plan, kv_class, position);
+    if (m.spilling.contains(page)) return absl::InternalError("a spilled page is written");
+    if (m.writer.try_emplace(page, chunk.sequence).first->second != chunk.sequence) {
+      return absl::InternalError(absl::StrCat("page ", page, " has two writers"));
     }
     return absl::OkStatus();
   }
@@ -240,17 +262,18 @@ class FakeExecutor : public Executor {
     const int32_t end = chunk.position + chunk.tokens.size();
     std::vector<int32_t> context;
     for (int32_t i = 0; i < end; ++i) {
-      const int32_t* held = Global(chunk, i);
+      const int32_t* held = Held(chunk, plan, KvClass::kGlobal, i);
       if (held == nullptr) return absl::InternalError(absl::StrCat("no page for ", i));
       context.push_back(*held);
     }
     // The rows of a rebuild see what it computed itself; from write_from on a row sees its whole window.
     const int32_t first_exact = std::max(chunk.position, chunk.write_from);
-    if (first_exact < end && std::max(0, first_exact - window_ + 1) < chunk.window_from) {
+    if (first_exact < end && std::max(0, first_exact - rebuild_) < chunk.window_from) {
       return absl::InternalError(absl::StrCat("a rebuild from ", chunk.window_from, " is too short for ", first_exact));
     }
-    for (int32_t i = std::max({0, chunk.position - window_ + 1, chunk.window_from}); i < end; ++i) {
-      const int32_t* held = Window(chunk, plan, i);
+    const int32_t first_kept = window_ > 0 ? std::max({0, chunk.position - window_ + 1, chunk.window_from}) : end;
+    for (int32_t i = first_kept; i < end; ++i) {
+      const int32_t* held = Held(chunk, plan, KvClass::kWindow, i);
       if (held == nullptr || *held != context[static_cast<size_t>(i)]) {
         return absl::InternalError(absl::StrCat("the window lost token ", i));
       }
@@ -277,128 +300,11 @@ class FakeExecutor : public Executor {
 
   std::shared_ptr<FakeModel> model_;
   EngineOptions options_;
-  int32_t window_;
+  int32_t window_, rebuild_;
   Memory memory_[2];
   std::vector<std::vector<int32_t>> tables_;  // of each slot: its global pages
   std::vector<int32_t> sampled_;              // by the last step
   std::deque<absl::StatusOr<StepResult>> results_;
-};
-
-// Keeps a request's outputs per choice; any thread may wait.
-class CollectSink : public OutputSink {
- public:
-  explicit CollectSink(int32_t n = 1) : choices_(static_cast<size_t>(n)) {}
-
-  struct Choice {
-    std::vector<int32_t> tokens;
-    std::vector<float> logprobs;
-    std::vector<TokenOutput> prompt, outputs;
-    FinishReason finish = FinishReason::kNone;
-    int32_t stop_token = -1;
-    absl::Status error;
-    bool after_finish = false;  // an output came after the last one
-  };
-
-  void OnOutput(StepOutput output) override {
-    std::lock_guard lock(mutex_);
-    Choice& choice = choices_.at(static_cast<size_t>(output.choice));
-    choice.after_finish |= choice.finish != FinishReason::kNone;
-    for (TokenOutput& t : output.prompt) choice.prompt.push_back(std::move(t));
-    for (TokenOutput& t : output.tokens) {
-      choice.tokens.push_back(t.token);
-      choice.logprobs.push_back(t.logprob);
-      choice.outputs.push_back(std::move(t));
-    }
-    choice.finish = output.finish;
-    choice.stop_token = output.stop_token;
-    choice.error = output.error;
-    if (output.finish != FinishReason::kNone) ++finished_;
-    changed_.notify_all();
-  }
-
-  // Waits until all choices have ended.
-  const std::vector<Choice>& Wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return finished_ >= choices_.size(); });
-    return choices_;
-  }
-  void WaitForTokens(size_t count) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return choices_[0].tokens.size() >= count; });
-  }
-  bool Done() {
-    std::lock_guard lock(mutex_);
-    return finished_ >= choices_.size();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<Choice> choices_;
-  size_t finished_ = 0;
-};
-
-inline std::vector<int32_t> TestPrompt(int32_t length, int32_t salt = 0) {
-  std::vector<int32_t> prompt;
-  for (int32_t i = 0; i < length; ++i) prompt.push_back((i * 37 + salt * 13 + 1) % 101);
-  return prompt;
-}
-
-inline GenerateRequest TestRequest(std::string id, int32_t prompt, int32_t max_tokens, int32_t salt = 0) {
-  GenerateRequest request;
-  request.id = std::move(id);
-  request.prompt = TestPrompt(prompt, salt);
-  request.max_tokens = max_tokens;
-  request.sampling.temperature = 0;
-  return request;
-}
-
-// The tokens that a request must get, computed without an engine.
-inline std::vector<int32_t> ExpectedTokens(const GenerateRequest& request, int32_t count, int32_t choice = 0,
-                                           uint32_t stop_every = 0) {
-  std::vector<int32_t> context = request.prompt, out;
-  SampleRow row;
-  row.temperature = request.sampling.temperature;
-  row.seed = request.sampling.seed;
-  row.choice = static_cast<uint32_t>(choice);
-  for (int32_t i = 0; i < count; ++i) {
-    const int32_t token = FakeToken(context, row, {}, stop_every);
-    if (token == 7 && !request.ignore_eos) break;
-    out.push_back(token);
-    context.push_back(token);
-  }
-  return out;
-}
-
-// An engine on a fake model.
-struct TestEngine {
-  explicit TestEngine(EngineOptions opts = TestOptions(), EngineObserver* observer = nullptr,
-                      ModelSpec model_spec = TestSpec())
-      : options(opts),
-        spec(std::move(model_spec)),
-        model(std::make_shared<FakeModel>()),
-        engine(options, spec, std::make_unique<FakeExecutor>(model, spec, options), observer) {}
-
-  // Submits and returns the sink; fails the test when refused.
-  std::shared_ptr<CollectSink> Submit(GenerateRequest request) {
-    auto sink = std::make_shared<CollectSink>(request.n);
-    const absl::Status status = engine.Submit(std::move(request), sink);
-    EXPECT_TRUE(status.ok()) << status;
-    return sink;
-  }
-  // The figures are published after the step whose outputs a sink has seen already.
-  EngineStats StatsWhenIdle() {
-    for (;;) {
-      const EngineStats stats = engine.Stats();
-      if (stats.running + stats.waiting == 0 && stats.seconds_since_step == 0) return stats;
-      std::this_thread::yield();
-    }
-  }
-
-  EngineOptions options;
-  ModelSpec spec;
-  std::shared_ptr<FakeModel> model;
-  Engine engine;
 };
 
 }  // namespace hysparse
