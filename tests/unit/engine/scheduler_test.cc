@@ -1,143 +1,214 @@
-// What a step holds: order, budget, chunks and block tables, without an engine or a model.
+// What a step holds: order, budget, overtaking, preemption and plan data, without an engine's threads.
 #include "engine/schedule/scheduler.h"
 
 #include <gtest/gtest.h>
 
 #include <map>
 #include <memory>
-#include <numeric>
+#include <vector>
 
-#include "tests/unit/engine/fake_executor.h"
+#include "tests/unit/engine/schedule_harness.h"
 
 namespace hysparse {
 namespace {
 
 using Chunks = std::vector<FakeModel::Chunk>;
 
+HarnessOptions Options(int32_t max_num_seqs, int32_t budget, int64_t global_pages = 200, int32_t reserve = 512) {
+  HarnessOptions options;
+  options.engine.arena = TestArena(global_pages, 60);
+  options.engine.max_num_seqs = max_num_seqs;
+  options.engine.max_num_batched_tokens = budget;
+  options.engine.output_reserve = reserve;
+  options.engine.prefix_caching = false;
+  options.steps_in_flight = 1;
+  return options;
+}
+
 class SchedulerTest : public testing::Test {
  protected:
-  SchedulerTest() { Make({8, 32}, 200); }
+  SchedulerTest() { Make(Options(8, 32)); }
 
-  void Make(SchedulerLimits limits, int64_t global_pages) {
-    KvLayout layout = MakeKvLayout(TestSpec(), DType::kF32);
-    layout.global.page_tokens = 8;
-    layout.window.page_tokens = 4;
-    sequences_.clear();
-    scheduler_.reset();
-    blocks_ = std::make_unique<BlockManager>(layout.global, global_pages, layout.window, 60);
-    scheduler_ = std::make_unique<Scheduler>(limits, blocks_.get());
+  void Make(const HarnessOptions& options) { harness_ = std::make_unique<ScheduleHarness>(options); }
+  Sequence& Add(int32_t prompt, int32_t max_tokens, int32_t priority = 0) {
+    GenerateRequest request = TestRequest("r", prompt, max_tokens);
+    request.priority = priority;
+    return *harness_->Add(request).front();
   }
-
-  Sequence& Add(GenerateRequest request, int32_t choice = 0) {
-    auto state = std::make_shared<RequestState>();
-    state->request = std::move(request);
-    sequences_.push_back(std::make_shared<Sequence>(static_cast<int64_t>(sequences_.size()), state, choice));
-    scheduler_->Add(sequences_.back());
-    return *sequences_.back();
-  }
-
-  // Plans a step and commits it with token 1 for every sampled row.
+  // One step, planned and done.
   Chunks Step() {
-    plan_ = scheduler_->Plan();
+    if (!harness_->Turn()) return {};
     Chunks chunks;
-    for (size_t i = 0; i < plan_.chunks.size(); ++i) {
-      const PlannedChunk& chunk = plan_.chunks[i];
-      chunks.push_back({chunk.sequence, chunk.position, static_cast<int32_t>(chunk.tokens.size())});
-      const std::shared_ptr<Sequence> sequence = scheduler_->planned()[i];
-      sequence->Advance();
-      for (const SampleRow& row : chunk.rows) {
-        if (row.target >= 0) continue;
-        if (const FinishReason finish = sequence->Accept(1); finish != FinishReason::kNone) End(*sequence, finish);
-      }
-    }
+    for (const PlannedChunk& c : plan().chunks) chunks.push_back({c.sequence, c.position, c.tokens.size()});
     return chunks;
   }
-  void End(Sequence& sequence, FinishReason finish) {
-    sequence.Finish(finish);
-    scheduler_->Remove(sequence);
+  const StepPlan& plan() const { return harness_->plan(); }
+  std::vector<int64_t> Queue() {
+    std::vector<int64_t> ids;
+    for (const Sequence* sequence : harness_->scheduler().Queue(100)) ids.push_back(sequence->id());
+    return ids;
   }
 
-  std::unique_ptr<BlockManager> blocks_;
-  std::unique_ptr<Scheduler> scheduler_;
-  std::vector<std::shared_ptr<Sequence>> sequences_;
-  StepPlan plan_;
+  std::unique_ptr<ScheduleHarness> harness_;
 };
 
 TEST_F(SchedulerTest, PromptsAreCutIntoChunksOfTheBudget) {
-  Add(TestRequest("a", 70, 3));
+  Add(70, 3);
   EXPECT_EQ(Step(), (Chunks{{0, 0, 32}}));
-  EXPECT_TRUE(plan_.chunks[0].rows.empty()) << "nothing is sampled in mid-prompt";
-  EXPECT_EQ(plan_.chunks[0].tokens, TestPrompt(32));
+  EXPECT_TRUE(plan().rows.empty()) << "nothing is sampled in mid-prompt";
+  EXPECT_EQ(plan().tokens, TestPrompt(32));
+  EXPECT_EQ(plan().global_pages.size(), 4u);
   EXPECT_EQ(Step(), (Chunks{{0, 32, 32}}));
+  EXPECT_EQ(plan().chunks[0].global_first, 4);
+  EXPECT_EQ(plan().global_pages.size(), 4u) << "only what is new";
   EXPECT_EQ(Step(), (Chunks{{0, 64, 6}}));
-  ASSERT_EQ(plan_.chunks[0].rows.size(), 1u);
-  EXPECT_EQ(plan_.chunks[0].logit_rows, std::vector<int32_t>{5});
-  EXPECT_EQ(plan_.chunks[0].rows[0].position, 70u);
+  ASSERT_EQ(plan().rows.size(), 1u);
+  EXPECT_EQ(plan().logit_rows, std::vector<int32_t>{5});
+  EXPECT_EQ(plan().rows[0].position, 70u);
   EXPECT_EQ(Step(), (Chunks{{0, 70, 1}}));
   EXPECT_EQ(Step(), (Chunks{{0, 71, 1}}));
-  EXPECT_TRUE(scheduler_->running().empty());
+  EXPECT_TRUE(harness_->scheduler().running().empty());
 }
 
-TEST_F(SchedulerTest, DecodesComeFirstAndSeveralPrefillsShareAStep) {
-  Add(TestRequest("a", 4, 9));
+TEST_F(SchedulerTest, DecodesComeFirstThenPrefillsTheOldestWithHalf) {
+  Add(4, 9);
   Step();
-  Add(TestRequest("b", 10, 9));
-  Add(TestRequest("c", 40, 9));
-  Add(TestRequest("d", 5, 9));
-  EXPECT_EQ(Step(), (Chunks{{0, 4, 1}, {1, 0, 10}, {2, 0, 21}}));
-  // Decodes in order of arrival, then the prefill under way, then the queue.
-  EXPECT_EQ(Step(), (Chunks{{0, 5, 1}, {1, 10, 1}, {2, 21, 19}, {3, 0, 5}}));
-  EXPECT_EQ(Step(), (Chunks{{0, 6, 1}, {1, 11, 1}, {2, 40, 1}, {3, 5, 1}}));
+  Add(40, 9);
+  Add(10, 9);
+  Add(5, 9);
+  // 31 tokens are left: half is the oldest's, what the shorter ones leave of theirs is its too.
+  EXPECT_EQ(Step(), (Chunks{{0, 4, 1}, {3, 0, 5}, {2, 0, 10}, {1, 0, 16}}));
+  EXPECT_EQ(Step(), (Chunks{{0, 5, 1}, {2, 10, 1}, {3, 5, 1}, {1, 16, 24}}));
 }
 
 TEST_F(SchedulerTest, AFullBudgetIsNeverExceededAndAlwaysMakesProgress) {
-  Make({8, 3}, 200);
-  for (int i = 0; i < 5; ++i) Add(TestRequest("r", 7, 20));
-  for (int step = 0; step < 400 && !(scheduler_->running().empty() && scheduler_->waiting().empty()); ++step) {
-    const Chunks chunks = Step();
+  Make(Options(8, 3));
+  for (int i = 0; i < 5; ++i) Add(7, 20);
+  for (int step = 0; step < 400 && !harness_->live().empty(); ++step) {
     int32_t tokens = 0;
-    for (const auto& chunk : chunks) tokens += chunk.tokens;
+    for (const auto& chunk : Step()) tokens += chunk.tokens;
     ASSERT_GT(tokens, 0);
     ASSERT_LE(tokens, 3);
-    ASSERT_LE(scheduler_->running().size(), 3u) << "more decodes than a step can hold";
+    ASSERT_LE(harness_->scheduler().running().size(), 3u) << "more decodes than a step can hold";
   }
-  EXPECT_TRUE(scheduler_->running().empty() && scheduler_->waiting().empty());
+  EXPECT_TRUE(harness_->live().empty());
 }
 
-TEST_F(SchedulerTest, NobodyOvertakesTheHeadOfTheQueue) {
-  Make({8, 32}, 10);
-  Add(TestRequest("a", 30, 20));  // 49 tokens: 7 of 10 pages
-  Add(TestRequest("b", 60, 8));   // 67 tokens: 9 pages, must wait
-  Add(TestRequest("c", 2, 2));    // 1 page: would fit
-  EXPECT_EQ(Step(), (Chunks{{0, 0, 30}}));
-  EXPECT_EQ(Step(), (Chunks{{0, 30, 1}}));
-  End(*sequences_[0], FinishReason::kCancelled);
-  EXPECT_EQ(Step(), (Chunks{{1, 0, 32}}));
-  EXPECT_EQ(Step(), (Chunks{{1, 32, 28}, {2, 0, 2}}));
+TEST_F(SchedulerTest, TheQueueIsInOrderOfArrivalStepsAndPriority) {
+  Make(Options(1, 32));
+  Add(4, 50);
+  Step();
+  Add(200, 5);  // 6 steps
+  for (int i = 2; i < 10; ++i) Add(4, 5);
+  EXPECT_EQ(Queue(), (std::vector<int64_t>{2, 3, 4, 5, 6, 1, 7, 8, 9}));
+  Add(4, 5, -5);  // 10
+  Add(4, 5, -1000);
+  EXPECT_EQ(Queue().front(), 11);
+  EXPECT_EQ(Queue()[5], 10) << "as if it had come with number 5";
 }
 
-TEST_F(SchedulerTest, AtMostMaxNumSeqsRun) {
-  Make({2, 32}, 200);
-  for (int i = 0; i < 3; ++i) Add(TestRequest("r", 3, 2));
-  EXPECT_EQ(Step(), (Chunks{{0, 0, 3}, {1, 0, 3}}));
-  EXPECT_EQ(Step(), (Chunks{{0, 3, 1}, {1, 3, 1}}));
-  EXPECT_EQ(Step(), (Chunks{{2, 0, 3}}));
+TEST_F(SchedulerTest, NeitherLengthNorPriorityPassesMoreThanTheBound) {
+  HarnessOptions options = Options(1, 32);
+  options.engine.max_overtakes = 3;
+  Make(options);
+  Add(4, 50);
+  Step();
+  Add(400, 5, 1000);
+  for (int i = 2; i < 12; ++i) Add(4, 5, -1000);
+  const std::vector<int64_t> queue = Queue();
+  EXPECT_EQ(std::find(queue.begin(), queue.end(), 1) - queue.begin(), 5) << "of ten, fewer than 2 * 3 pass";
+}
+
+TEST_F(SchedulerTest, WhoeverDoesNotFitIsPassedByAFewThenTheQueueWaits) {
+  HarnessOptions options = Options(8, 32);
+  options.engine.arena = TestArena(24, 0);
+  options.engine.max_overtakes = 2;
+  Make(options);
+  Add(30, 60);   // 89 tokens: 12 pages and 5 of the window
+  Add(100, 20);  // 119 tokens: 15 pages, must wait
+  for (int i = 2; i < 6; ++i) Add(1, 2);
+  Step();
+  EXPECT_EQ(Queue(), (std::vector<int64_t>{1, 5})) << "2 is sooner for its length; 3 and 4 pass it";
+  EXPECT_EQ(harness_->scheduler().Queue(1)[0]->schedule.overtaken, 2);
+  harness_->Drain();
+}
+
+TEST_F(SchedulerTest, DeepPromptsGetSmallerChunksButNeverNone) {
+  HarnessOptions options = Options(8, 128);
+  options.engine.shrink_budget_with_depth = true;  // next to no fixed work: depth is nearly all the cost
+  Make(options);
+  Add(400, 1);
+  std::vector<int32_t> chunks;
+  while (!harness_->live().empty()) chunks.push_back(Step().at(0).tokens);
+  EXPECT_TRUE(std::is_sorted(chunks.rbegin(), chunks.rend())) << testing::PrintToString(chunks);
+  EXPECT_LT(chunks[0], 128);
+  EXPECT_GE(chunks[chunks.size() - 2], 64) << "the oldest gets this far";
+}
+
+// Room for some 25 pages of both classes, and nothing promised for answers.
+HarnessOptions Crowded(int64_t host_pages) {
+  HarnessOptions options = Options(8, 32, 0, 0);
+  options.engine.arena = TestArena(30, 0);
+  if (host_pages > 0) options.engine.host_arena = TestArena(host_pages, host_pages);
+  return options;
+}
+
+TEST_F(SchedulerTest, TheYoungestIsSpilledAndNobodyIsAdmittedBeforeItIsBack) {
+  Make(Crowded(60));
+  for (int i = 0; i < 3; ++i) Add(20, 80);
+  while (harness_->scheduler().stats().preemptions == 0) ASSERT_FALSE(Step().empty());
+  ASSERT_EQ(harness_->scheduler().spilled().size(), 1u);
+  EXPECT_EQ(harness_->scheduler().spilled().front()->id(), 2);
+  Add(1, 1);
+  while (!harness_->scheduler().spilled().empty()) {
+    ASSERT_EQ(Queue(), std::vector<int64_t>{3});
+    ASSERT_TRUE(harness_->Turn());
+  }
+  harness_->Drain();
+  EXPECT_EQ(harness_->scheduler().stats().recomputes, 0);
+  EXPECT_GT(harness_->scheduler().stats().returns, 0);
+}
+
+TEST_F(SchedulerTest, WithoutRoomOnTheHostTheYoungestIsComputedAgain) {
+  Make(Crowded(0));
+  for (int i = 0; i < 3; ++i) Add(20, 80);
+  harness_->Drain();
+  EXPECT_EQ(harness_->scheduler().stats().spills, 0);
+  EXPECT_GT(harness_->scheduler().stats().recomputes, 0);
+}
+
+TEST_F(SchedulerTest, PlanningAheadChangesNoToken) {
+  std::map<int64_t, std::vector<int32_t>> outputs[2];
+  for (const int32_t ahead : {1, 2}) {
+    HarnessOptions options = Crowded(20);
+    options.steps_in_flight = ahead;
+    options.stop_every = 40;
+    Make(options);
+    for (int i = 0; i < 12; ++i) Add(1 + i * 7 % 40, 10 + i * 11 % 60);
+    bool sampled = false;
+    while (!harness_->live().empty()) {
+      ASSERT_TRUE(harness_->Turn());
+      for (const PlannedChunk& chunk : plan().chunks) sampled |= chunk.input_row >= 0;
+    }
+    EXPECT_EQ(sampled, ahead == 2) << "tokens in flight";
+    outputs[ahead - 1] = harness_->outputs();
+  }
+  EXPECT_EQ(outputs[0], outputs[1]);
 }
 
 TEST_F(SchedulerTest, RemovingASequenceInAnyStateFreesItsPages) {
-  Sequence& running = Add(TestRequest("a", 50, 5));
-  Sequence& waiting = Add(TestRequest("b", 5, 5));
+  Make(Options(1, 32));
+  Sequence &prefill = Add(50, 5), &waiting = Add(5, 5);
   Step();
-  EXPECT_EQ(running.state(), SequenceState::kPrefill);
+  EXPECT_EQ(prefill.state(), SequenceState::kPrefill);
   EXPECT_EQ(waiting.state(), SequenceState::kWaiting);
-  EXPECT_GT(blocks_->pool(KvClass::kGlobal).referenced(), 0);
-  End(running, FinishReason::kCancelled);
-  End(waiting, FinishReason::kCancelled);
-  for (KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
-    EXPECT_EQ(blocks_->pool(kv_class).referenced(), 0);
-    EXPECT_EQ(blocks_->pool(kv_class).promised(), 0);
+  EXPECT_GT(harness_->blocks().arena().counts(KvClass::kGlobal).referenced, 0);
+  harness_->Cancel(prefill);
+  harness_->Cancel(waiting);
+  for (const KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
+    EXPECT_EQ(harness_->blocks().arena().counts(kv_class).referenced, 0);
+    EXPECT_EQ(harness_->blocks().promised(kv_class), 0);
   }
-  EXPECT_TRUE(Step().empty());
 }
 
 TEST_F(SchedulerTest, APlanCarriesSamplingStatePenaltiesBiasAndBans) {
@@ -147,12 +218,11 @@ TEST_F(SchedulerTest, APlanCarriesSamplingStatePenaltiesBiasAndBans) {
   request.logprobs = true;
   request.top_logprobs = 3;
   request.sampling = {0.7f, 5, 0.9f, 0.1f, 0.5f, 0.25f, 1.2f, {{3, 1.5f}}, 99};
-  Sequence& sequence = Add(request, 2);
-  sequence.shared()->stop_ids = {7, 8};
+  const std::shared_ptr<Sequence> sequence = harness_->Add(request).front();
   for (int step = 0; step < 3; ++step) {
     Step();
-    ASSERT_EQ(plan_.chunks.size(), 1u);
-    const SampleRow& row = plan_.chunks[0].rows.at(0);
+    ASSERT_EQ(plan().rows.size(), 1u);
+    const SampleRow& row = plan().rows[0];
     EXPECT_EQ(row.temperature, 0.7f);
     EXPECT_EQ(row.top_k, 5);
     EXPECT_EQ(row.top_p, 0.9f);
@@ -161,34 +231,32 @@ TEST_F(SchedulerTest, APlanCarriesSamplingStatePenaltiesBiasAndBans) {
     EXPECT_EQ(row.frequency_penalty, 0.25f);
     EXPECT_EQ(row.repetition_penalty, 1.2f);
     EXPECT_EQ(row.seed, 99u);
-    EXPECT_EQ(row.choice, 2u);
     EXPECT_EQ(row.position, 3u + static_cast<uint32_t>(step));
     EXPECT_EQ(row.num_top_logprobs, 3);
     ASSERT_EQ(row.bias_end - row.bias_begin, 1);
-    EXPECT_EQ(plan_.bias[static_cast<size_t>(row.bias_begin)].token, 3);
-    std::map<int32_t, std::pair<int32_t, int32_t>> counts;
+    EXPECT_EQ(plan().bias[static_cast<size_t>(row.bias_begin)].token, 3);
+    std::map<int32_t, std::pair<int32_t, int32_t>> counts, expected = {{4, {2, 0}}, {9, {1, 0}}};
     for (int i = row.history_begin; i < row.history_end; ++i) {
-      const TokenCount& count = plan_.history[static_cast<size_t>(i)];
+      const TokenCount& count = plan().history[static_cast<size_t>(i)];
       counts[count.token] = {count.prompt, count.output};
     }
-    std::map<int32_t, std::pair<int32_t, int32_t>> expected = {{4, {2, 0}}, {9, {1, 0}}};
-    if (step > 0) expected[1] = {0, step};
+    for (int32_t at = 3; at < 3 + step; ++at) ++expected[sequence->token(at)].second;
     EXPECT_EQ(counts, expected);
-    EXPECT_EQ(row.banned_end - row.banned_begin, step < 2 ? 2 : 0) << "until min_tokens are out";
+    EXPECT_EQ(row.banned_end - row.banned_begin, step < 2 ? 1 : 0) << "until min_tokens are out";
   }
 }
 
 TEST_F(SchedulerTest, PromptLogprobsScoreEveryTokenButTheFirst) {
   GenerateRequest request = TestRequest("a", 40, 1);
   request.prompt_logprobs = true;
-  Add(request);
+  harness_->Add(request);
   Step();
-  ASSERT_EQ(plan_.chunks[0].rows.size(), 32u);
-  EXPECT_EQ(plan_.chunks[0].rows[31].target, request.prompt[32]);
+  ASSERT_EQ(plan().rows.size(), 32u);
+  EXPECT_EQ(plan().rows[31].target, request.prompt[32]);
   Step();
-  ASSERT_EQ(plan_.chunks[0].rows.size(), 8u);
-  EXPECT_EQ(plan_.chunks[0].rows[6].target, request.prompt[39]);
-  EXPECT_EQ(plan_.chunks[0].rows[7].target, -1) << "the last row samples";
+  ASSERT_EQ(plan().rows.size(), 8u);
+  EXPECT_EQ(plan().rows[6].target, request.prompt[39]);
+  EXPECT_EQ(plan().rows[7].target, -1) << "the last row samples";
 }
 
 }  // namespace
