@@ -10,14 +10,14 @@
 #include <vector>
 
 #include "engine/engine.h"
-#include "tests/unit/engine/fake_executor.h"
+#include "tests/unit/engine/test_engine.h"
 
 namespace hysparse {
 namespace {
 
 GenerateRequest RandomRequest(std::mt19937& rng, std::string id) {
   GenerateRequest request = TestRequest(std::move(id), 1 + static_cast<int32_t>(rng() % 120),
-                                        static_cast<int32_t>(rng() % 40), static_cast<int32_t>(rng() % 50));
+                                        static_cast<int32_t>(rng() % 40), static_cast<int32_t>(rng() % 6));
   request.n = 1 + static_cast<int32_t>(rng() % 3);
   request.prompt_logprobs = rng() % 4 == 0;
   request.logprobs = rng() % 4 == 0;
@@ -31,6 +31,8 @@ GenerateRequest RandomRequest(std::mt19937& rng, std::string id) {
 TEST(EngineStress, TenThousandRandomCancelsLeaveNoPageAndDisturbNobody) {
   EngineOptions options = TestOptions(60, 26);  // about four requests: the queue is never empty
   options.max_waiting = 40;
+  options.output_reserve = 0;
+  options.host_arena = TestArena(8, 4);  // full now and then: some are spilled, some computed again
   TestEngine t(options);
   t.model->stop_every = 60;
   std::mt19937 rng(11);
@@ -82,6 +84,10 @@ TEST(EngineStress, TenThousandRandomCancelsLeaveNoPageAndDisturbNobody) {
   while (!open.empty()) ASSERT_NO_FATAL_FAILURE(settle(0));
   const EngineStats stats = t.StatsWhenIdle();
   EXPECT_EQ(stats.global.used() + stats.window.used() + stats.kv_tokens, 0);
+  EXPECT_GT(stats.spills, 0);
+  EXPECT_GT(stats.recomputes, 0);
+  EXPECT_GT(stats.prefix_hit, 0);
+  EXPECT_GT(stats.prefix_rebuilt, 0);
   EXPECT_GT(complete, 100);
   EXPECT_GT(cut, 100);
   RecordProperty("refused", refused);
@@ -90,6 +96,8 @@ TEST(EngineStress, TenThousandRandomCancelsLeaveNoPageAndDisturbNobody) {
 TEST(EngineStress, ManyThreadsSubmitCancelAndWatch) {
   EngineOptions options = TestOptions(80, 40);
   options.max_waiting = 30;
+  options.output_reserve = 0;
+  options.host_arena = TestArena(30, 30);
   TestEngine t(options);
   t.model->stop_every = 40;
   t.engine.Start();
