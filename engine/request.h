@@ -59,8 +59,8 @@ struct StepOutput {
   std::vector<TokenOutput> tokens;
   FinishReason finish = FinishReason::kNone;
   int32_t reused_tokens = 0;  // of the prompt: found in the prefix cache and not computed
-  int32_t stop_token = -1;  // the stop id that ended it, which `tokens` does not hold; -1: none
-  absl::Status error;       // with kError
+  int32_t stop_token = -1;    // the stop id that ended it, which `tokens` does not hold; -1: none
+  absl::Status error;         // with kError
 };
 
 // Receives a request's outputs. OnOutput is called on the engine thread and must only hand over (post, enqueue): it

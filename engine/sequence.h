@@ -100,13 +100,13 @@ class Sequence {
 
   // The scheduler's own notes.
   struct Schedule {
-    int64_t queue_key = 0;   // place among the waiting
-    int32_t overtaken = 0;   // times that another was admitted past it for want of memory
-    PageNeed lacked;         // at its last refusal
-    bool refused = false;    // `lacked` is set
-    bool admitted = false;   // once, ever
-    uint64_t busy_step = 0;  // planned, preempted or returned in this step
-    int32_t slot = -1;       // while it has pages on the device
+    int64_t queue_key = 0;      // place among the waiting
+    int32_t overtaken = 0;      // times that another was admitted past it for want of memory
+    PageNeed lacked;            // at its last refusal
+    bool refused = false;       // `lacked` is set
+    bool admitted = false;      // once, ever
+    uint64_t busy_step = 0;     // planned, preempted or returned in this step
+    int32_t slot = -1;          // while it has pages on the device
     int32_t reused_tokens = 0;  // at its first admission
   } schedule;
   Clock::time_point first_scheduled, first_token, last_token;  // set by the engine; epoch: not yet

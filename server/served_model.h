@@ -23,8 +23,8 @@ struct ServedModel {
   int32_t max_model_len = 0;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<const ChatTemplate> chat_template;  // null: the model has none, chat answers 400
-  KvLayout kv_layout;              // of a rank
-  std::unique_ptr<Engine> engine;  // started
+  KvLayout kv_layout;                                 // of a rank
+  std::unique_ptr<Engine> engine;                     // started
 
   const std::string& id() const { return names.front(); }
   bool Answers(const std::string& name) const { return std::find(names.begin(), names.end(), name) != names.end(); }

@@ -88,7 +88,8 @@ void StreamSession::Receive(int32_t prompt, StepOutput output) {
     return Done(error);
   }
   PromptState& state = prompts_[prompt];
-  if (output.choice == 0) usage_.cached_tokens += output.reused_tokens - std::exchange(state.reused, output.reused_tokens);
+  if (output.choice == 0)
+    usage_.cached_tokens += output.reused_tokens - std::exchange(state.reused, output.reused_tokens);
   if (state.scored) return Advance(prompt, std::move(output));
   if (output.choice != 0) {
     state.held_back.push_back(std::move(output));

@@ -11,7 +11,7 @@
 
 #include "engine/kv/block_manager.h"
 #include "engine/schedule/snapshot.h"
-#include "tests/unit/engine/fake_executor.h"
+#include "tests/unit/engine/test_engine.h"
 
 namespace hysparse {
 namespace {

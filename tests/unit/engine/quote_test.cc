@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/unit/engine/fake_executor.h"
+#include "tests/unit/engine/test_engine.h"
 
 namespace hysparse {
 namespace {

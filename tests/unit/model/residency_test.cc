@@ -1,9 +1,8 @@
 #include "engine/kv/residency.h"
 
-#include "engine/kv/room.h"
-
 #include <cmath>
 
+#include "engine/kv/room.h"
 #include "gtest/gtest.h"
 #include "tests/unit/model/model_folder.h"
 

@@ -59,7 +59,8 @@ TEST(Format, UsageIsNullInEveryChunkButItsOwn) {
       UsageEvent(header, {7, 5, 4}),
       "data: "
       "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"m\",\"choices\":"
-      "[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5,\"total_tokens\":12,\"prompt_tokens_details\":{\"cached_tokens\":4}}}\n\n");
+      "[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5,\"total_tokens\":12,\"prompt_tokens_details\":{"
+      "\"cached_tokens\":4}}}\n\n");
 }
 
 TEST(Format, CompletionStreamEvents) {
@@ -70,10 +71,11 @@ TEST(Format, CompletionStreamEvents) {
 }
 
 TEST(Format, FullReplies) {
-  EXPECT_EQ(FullReply(Header(true), {{0, "hi", std::nullopt, FinishReason::kStop}}, {3, 2}),
-            R"({"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,)"
-            R"("message":{"role":"assistant","content":"hi","refusal":null},"logprobs":null,"finish_reason":"stop"}],)"
-            R"("usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":0}}})");
+  EXPECT_EQ(
+      FullReply(Header(true), {{0, "hi", std::nullopt, FinishReason::kStop}}, {3, 2}),
+      R"({"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,)"
+      R"("message":{"role":"assistant","content":"hi","refusal":null},"logprobs":null,"finish_reason":"stop"}],)"
+      R"("usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":0}}})");
   EXPECT_EQ(
       FullReply(Header(false),
                 {{0, "a", std::nullopt, FinishReason::kLength}, {1, "b", std::nullopt, FinishReason::kStop}}, {3, 2}),
@@ -86,12 +88,13 @@ TEST(Format, FullReplies) {
 TEST(Format, ChatLogprobs) {
   ReplyLogprobs logprobs;
   logprobs.chat.push_back({{'A', -0.5f, {{'A', -0.5f}, {0xE2, -1.25f}}}, 0, 1});
-  EXPECT_EQ(FullReply(Header(true), {{0, "A", logprobs, FinishReason::kStop}}, {1, 1}),
-            R"({"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,)"
-            R"("message":{"role":"assistant","content":"A","refusal":null},"logprobs":{"content":[{"token":"A",)"
-            R"("logprob":-0.5,"bytes":[65],"top_logprobs":[{"token":"A","logprob":-0.5,"bytes":[65]},)"
-            R"({"token":"bytes:\\xe2","logprob":-1.25,"bytes":[226]}]}],"refusal":null},"finish_reason":"stop"}],)"
-            R"("usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"prompt_tokens_details":{"cached_tokens":0}}})");
+  EXPECT_EQ(
+      FullReply(Header(true), {{0, "A", logprobs, FinishReason::kStop}}, {1, 1}),
+      R"({"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"m","choices":[{"index":0,)"
+      R"("message":{"role":"assistant","content":"A","refusal":null},"logprobs":{"content":[{"token":"A",)"
+      R"("logprob":-0.5,"bytes":[65],"top_logprobs":[{"token":"A","logprob":-0.5,"bytes":[65]},)"
+      R"({"token":"bytes:\\xe2","logprob":-1.25,"bytes":[226]}]}],"refusal":null},"finish_reason":"stop"}],)"
+      R"("usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"prompt_tokens_details":{"cached_tokens":0}}})");
 }
 
 TEST(Format, CompletionLogprobs) {

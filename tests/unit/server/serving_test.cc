@@ -37,11 +37,10 @@ TEST(Serving, ChatAnswer) {
   EXPECT_EQ(body["choices"][0]["message"]["content"], "Hello world");
   EXPECT_EQ(body["choices"][0]["finish_reason"], "stop");
   // "<|im_start|>" "user\n" "hi" "<|im_end|>" "\n" "<|im_start|>" "assistant\n"; the answer and its stop token.
-  EXPECT_EQ(body["usage"],
-            (json{{"prompt_tokens", 1 + 5 + 2 + 1 + 1 + 1 + 10},
-                  {"completion_tokens", 12},
-                  {"total_tokens", 33},
-                  {"prompt_tokens_details", {{"cached_tokens", 0}}}}));
+  EXPECT_EQ(body["usage"], (json{{"prompt_tokens", 1 + 5 + 2 + 1 + 1 + 1 + 10},
+                                 {"completion_tokens", 12},
+                                 {"total_tokens", 33},
+                                 {"prompt_tokens_details", {{"cached_tokens", 0}}}}));
   EXPECT_EQ(r.Header("content-type"), "application/json");
   EXPECT_FALSE(r.Header("x-request-id").empty());
   EXPECT_TRUE(server.AwaitIdle());
