@@ -177,7 +177,7 @@ void AddSimulateOptions(Config& c, std::vector<Option>& table) {
       {"tensor-parallel-size", "N", kSimulate, "GPUs that share the model", "1", false,
        Number<int32_t>(s.tensor_parallel_size, 1, 1024)},
       {"kv-host-memory", "SIZE", kSimulate, "host memory of one GPU for preempted sequences; 0: none", "0", false,
-       Size(s.host_memory)},
+       SizeOrNone(s.host_memory)},
       {"max-num-seqs", "N", kSimulate, "sequences that run at once", absl::StrCat(s.max_num_seqs), false,
        Number<int32_t>(s.max_num_seqs, 1, 65536)},
       {"max-num-batched-tokens", "N", kSimulate, "tokens of one step", absl::StrCat(s.max_num_batched_tokens), false,

@@ -112,7 +112,8 @@ TEST(Config, EveryOptionHasAFlagAVariableAndAKey) {
     const char* command = option.commands & kServe      ? "serve"
                           : option.commands & kPlan     ? "plan"
                           : option.commands & kGenerate ? "generate"
-                                                        : "bench";
+                          : option.commands & kBench    ? "bench"
+                                                        : "simulate";
     const std::string wrong = option.is_switch() ? "perhaps" : "\x01";
     const YamlFile file(absl::StrCat(option.name, ": [[1]]\n"));
     EXPECT_THAT(Error(absl::StrCat(command, " m --config ", file.path())), HasSubstr(option.name));
