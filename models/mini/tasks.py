@@ -1,0 +1,146 @@
+"""The tasks of hysparse-mini, as sequences of tokens that hold facts, prose and questions. NumPy only; seeded.
+
+    amber fox crane ;  …  amber crane bell ;  …  ? amber fox bell ;
+
+| task | fact | question |
+| --- | --- | --- |
+| hop1 … hop4 | `TAG NAME VALUE ;`, `TAG NAME NAME ;` | `? TAG NAME VALUE ;`: the value at the end of a chain of 1 … 4 facts of the tag |
+| count | `mark TAG ;`, 1 to 8 times, scattered | `total TAG = NUMBER ;` |
+| copy | `copy TAG : 16 values ;` | `paste TAG : the same 16 values ;` |
+| loop | | `loop`, 128 random letters of four, the same 128 again: each is what stood 128 tokens before |
+
+Every tag and every name occurs in many facts, so that a fact is known only by both; facts come in random order, chains too, so
+that they cannot be followed while they are read. Facts fill the first part of a sequence, questions the second, prose the rest.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from vocabulary import BEGIN, ID, IDS
+
+HOPS = 4
+COPY_WORDS = 16
+LOOP = 128
+TASKS = ["text", *(f"hop{h}" for h in range(1, HOPS + 1)), "count", "copy", "loop"]
+SCORED = TASKS[1:]
+NOT_SCORED = -1
+# What a token counts in the loss: an answer of one token 1, of many tokens less; what cannot be foretold nothing.
+WEIGHT = {"text": 0.003, "count": 1.0, "copy": 0.25, "loop": 0.1} | {f"hop{h}": 1.0 for h in range(1, HOPS + 1)}
+END_WEIGHT = 0.1
+
+_EQUAL, _END, _ASK, _COLON, _MARK, _TOTAL, _COPY, _PASTE, _LOOP = (
+    ID[sign] for sign in ("=", ";", "?", ":", "mark", "total", "copy", "paste", "loop"))
+_NUMBERS = [ID[word] for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")]
+_LETTERS = [ID[letter] for letter in "klmn"]
+
+
+@dataclasses.dataclass
+class Question:
+    task: str
+    tokens: list  # the answer included
+    answer: slice  # where it stands in tokens
+
+
+@dataclasses.dataclass
+class Sequence:
+    tokens: np.ndarray  # [S] int16
+    task: np.ndarray  # [S] int8: index into TASKS of what the token answers, or NOT_SCORED
+    weight: np.ndarray  # [S] float16: of the token as a target of training
+    questions: list  # (position of the first answer token, Question)
+
+
+def _group(rng, tag):
+    """Facts of one tag: a chain of 1 to 4 and two more; the chain's end is asked for, and often another value."""
+    hops = int(rng.integers(1, HOPS + 1))
+    names = rng.choice(IDS["name"], hops + 2, replace=False).tolist()
+    values = rng.choice(IDS["value"], 3).tolist()
+    targets = names[1:hops] + values
+    facts = [[tag, name, target, _END] for name, target in zip(names, targets)]
+    asked = [(f"hop{hops}", names[0], values[0]), ("hop1", names[hops], values[1])][: 1 + int(rng.integers(0, 2))]
+    return facts, [Question(task, [_ASK, tag, name, value, _END], slice(3, 4)) for task, name, value in asked]
+
+
+def _count(rng, tag):
+    number = int(rng.integers(1, len(_NUMBERS) + 1))
+    question = Question("count", [_TOTAL, tag, _EQUAL, _NUMBERS[number - 1], _END], slice(3, 4))
+    return [[_MARK, tag, _END]] * number, [question]
+
+
+def _copy(rng, tag):
+    words = rng.choice(IDS["value"], COPY_WORDS).tolist()
+    question = Question("copy", [_PASTE, tag, _COLON, *words, _END], slice(3, 3 + COPY_WORDS))
+    return [[_COPY, tag, _COLON, *words, _END]], [question]
+
+
+def _loop(rng, _):
+    letters = rng.choice(_LETTERS, LOOP).tolist()
+    return [], [Question("loop", [_LOOP, *letters, *letters, _END], slice(1 + LOOP, 1 + 2 * LOOP))]
+
+
+_MAKERS = {"group": (_group, 0.76), "count": (_count, 0.1), "copy": (_copy, 0.1), "loop": (_loop, 0.04)}
+
+
+def _items(rng, budget):
+    """(facts, questions) of random tasks that take at most `budget` tokens together."""
+    kinds, shares = list(_MAKERS), [share for _, share in _MAKERS.values()]
+    tags = {kind: rng.permutation(IDS["tag"]).tolist() for kind in kinds}
+    facts, questions, used = [], [], 0
+    while True:
+        kind = kinds[rng.choice(len(kinds), p=shares)]
+        if not tags[kind]:
+            return facts, questions, used
+        some_facts, some_questions = _MAKERS[kind][0](rng, tags[kind].pop())
+        size = sum(map(len, some_facts)) + sum(len(question.tokens) for question in some_questions)
+        if used + size > budget:
+            if kind == "loop":
+                continue  # the only one that may be too long for a short sequence
+            return facts, questions, used
+        facts, questions, used = facts + some_facts, questions + some_questions, used + size
+
+
+class _Writer:
+    def __init__(self, length):
+        self.tokens = np.full(length, BEGIN, np.int16)
+        self.task = np.full(length, NOT_SCORED, np.int8)
+        self.weight = np.zeros(length, np.float16)
+        self.at = 1
+
+    def put(self, tokens):
+        begin, self.at = self.at, min(self.at + len(tokens), len(self.tokens))
+        self.tokens[begin : self.at] = tokens[: self.at - begin]
+        return begin
+
+    def prose(self, tokens):
+        begin = self.put(tokens)
+        self.task[begin : self.at] = 0
+        self.weight[begin : self.at] = WEIGHT["text"]
+
+    def question(self, question):
+        begin = self.put(question.tokens)
+        answer = slice(begin + question.answer.start, begin + question.answer.stop)
+        self.task[answer] = TASKS.index(question.task)
+        self.weight[answer] = WEIGHT[question.task]
+        self.weight[answer.stop] = END_WEIGHT
+        return answer.start
+
+
+def make(rng, corpus, length, density=None):
+    """One Sequence of `length` tokens; `density` is the share that is not prose, 0.4 to 0.9 by default."""
+    facts, questions, used = _items(rng, int((length - 1) * (density or rng.uniform(0.4, 0.9))))
+    writer, asked = _Writer(length), []
+    prose = length - 1 - used
+    before = int(prose * rng.uniform(0.3, 0.9))
+    for parts, write, share in ((facts, writer.put, before), (questions, None, prose - before)):
+        order = rng.permutation(len(parts))
+        gaps = rng.multinomial(share, rng.dirichlet(np.full(len(parts) + 1, 0.15)))
+        for gap, index in zip(gaps, [*order, None]):
+            if gap > 8:
+                writer.prose(corpus.run(rng, gap))
+            if index is not None and write:
+                write(parts[index])
+            elif index is not None:
+                asked.append((writer.question(parts[index]), parts[index]))
+    while writer.at < length:
+        writer.prose(corpus.run(rng, min(64, length - writer.at) + 24))
+    return Sequence(writer.tokens, writer.task, writer.weight, asked)
