@@ -7,8 +7,8 @@
 //
 //   page:  layer, then K [kv_heads][page_tokens][qk_dim], then V [kv_heads][page_tokens][v_dim], nothing between
 //
-// so one layer's part of a page moves alone, and page p of the class lies at base + p * page_bytes. A window page is
-// freed as soon as its last token leaves the window. Source: the HySparse specification, section 4.
+// so one layer's part of a page moves alone, and page p of the class lies at base + p * page_stride (arena_layout.h). A
+// window page is freed as soon as its last token leaves the window. Source: the HySparse specification, section 4.
 //
 // Of `tensor_parallel` ranks each holds its share of a layer's KV heads, rounded up: a rank has one at least. Bytes are
 // one rank's.
