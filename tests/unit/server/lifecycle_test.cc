@@ -19,8 +19,8 @@ using ::testing::HasSubstr;
 enum class Leaving { kFin, kReset };
 
 void LeaveWhileComputing(bool stream, Leaving how) {
-  TestServer server;
   StepGate gate;
+  TestServer server;
   server.script()->endless = true;
   server.script()->before_step = [&] { gate.Wait(); };
   auto client = std::make_unique<Client>(server.port());
@@ -66,8 +66,8 @@ TEST(Disconnect, MidStream) {
 
 // A client that pipelines more than is buffered cannot be read from, and must still be noticed when it leaves.
 TEST(Disconnect, BehindAFullPipeline) {
-  TestServer server;
   StepGate gate;
+  TestServer server;
   server.script()->before_step = [&] { gate.Wait(); };
   auto client = std::make_unique<Client>(server.port());
   client->Send(Completion({{"prompt", "x"}, {"max_tokens", 100}}));
@@ -168,8 +168,8 @@ TEST(Lifecycle, ProbesAnswerBeforeTheModelIsThere) {
 }
 
 TEST(Lifecycle, DrainFinishesWhatRunsAndRefusesWhatComes) {
-  TestServer server;
   StepGate gate;
+  TestServer server;
   server.script()->before_step = [&] { gate.Wait(); };
   Client running(server.port()), idle(server.port());
   running.Send(Chat({{"stream", true}}));

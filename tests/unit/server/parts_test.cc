@@ -187,8 +187,8 @@ TEST(Health, AHungStepIsNotLive) {
   struct Drop : OutputSink {
     void OnOutput(StepOutput) override {}
   };
-  const auto script = std::make_shared<Script>();
   StepGate steps;
+  const auto script = std::make_shared<Script>();
   script->before_step = [&] { steps.Wait(); };
   ModelSlot slot;
   DrainGate gate;

@@ -322,8 +322,8 @@ TEST(Serving, AStepThatFailsFailsItsRequestsNotTheProcess) {
 }
 
 TEST(Serving, AFullQueueAnswers429) {
-  TestServer server;
   StepGate gate;
+  TestServer server;
   server.script()->before_step = [&] { gate.Wait(); };
   std::vector<std::unique_ptr<Client>> clients;
   ClientResponse refused;
@@ -342,8 +342,8 @@ TEST(Serving, AFullQueueAnswers429) {
 }
 
 TEST(Serving, KeepsALongPrefillsStreamAlive) {
-  TestServer server;
   StepGate gate;
+  TestServer server;
   server.script()->before_step = [&] { gate.Wait(); };
   Client client(server.port());
   client.Send(Chat({{"stream", true}}));

@@ -37,7 +37,8 @@ std::unique_ptr<ServedModel> MakeTestModel(std::shared_ptr<Script> script, Engin
 // "<|im_start|>user\nhi<|im_end|>\n…" as ids.
 std::vector<int32_t> ByteIds(const std::string& text);
 
-// A gate that a script's before_step waits at: Open lets everything pass.
+// A gate that a script's before_step waits at: Open lets everything pass. Declared before the server, whose engine
+// thread may still be inside Wait when the test's last line has run.
 class StepGate {
  public:
   void Wait() {
