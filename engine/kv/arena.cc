@@ -59,61 +59,52 @@ std::optional<BlockRef> Arena::Take(KvClass kv_class) {
     AssignSlab(kv_class, slab);
   }
   const int32_t page = slabs_[slab].first_free;
-  pages.pages[page].references = 1;
-  Settle(kv_class, page);
+  Change(kv_class, page, [](Page& at) { at.references = 1; });
   return BlockRef(this, kv_class, page);
 }
 
 BlockRef Arena::Share(KvClass kv_class, int32_t page) {
-  assert(of(kv_class).pages[page].state != State::kFree);
-  ++of(kv_class).pages[page].references;
-  Settle(kv_class, page);
+  assert(of(kv_class).pages[page].state() != State::kFree);
+  Change(kv_class, page, [](Page& at) { ++at.references; });
   return BlockRef(this, kv_class, page);
 }
 
 void Arena::Release(KvClass kv_class, int32_t page) {
   assert(of(kv_class).pages[page].references > 0);
-  --of(kv_class).pages[page].references;
-  Settle(kv_class, page);
+  Change(kv_class, page, [](Page& at) { --at.references; });
 }
 
 void Arena::Cache(KvClass kv_class, int32_t page) {
-  ++of(kv_class).pages[page].cache_holds;
-  Settle(kv_class, page);
+  Change(kv_class, page, [](Page& at) { ++at.cache_holds; });
 }
 
 void Arena::Uncache(KvClass kv_class, int32_t page) {
   assert(of(kv_class).pages[page].cache_holds > 0);
-  --of(kv_class).pages[page].cache_holds;
-  Settle(kv_class, page);
+  Change(kv_class, page, [](Page& at) { --at.cache_holds; });
 }
 
-bool Arena::BeginSpill(KvClass kv_class, int32_t page) {
+void Arena::BeginSpill(KvClass kv_class, int32_t page) {
   ClassPages& pages = of(kv_class);
-  if (std::exchange(pages.pages[page].spilling, true)) return false;
-  ++slabs_[page / pages.per_slab].spilling;
-  return true;
+  if (pages.pages[page].spills == 0) ++slabs_[page / pages.per_slab].spilling;
+  Change(kv_class, page, [](Page& at) { ++at.spills; });
 }
 
 void Arena::EndSpill(KvClass kv_class, int32_t page) {
   ClassPages& pages = of(kv_class);
-  pages.pages[page].spilling = false;
-  --slabs_[page / pages.per_slab].spilling;
-  Settle(kv_class, page);
+  assert(pages.pages[page].spills > 0);
+  if (pages.pages[page].spills == 1) --slabs_[page / pages.per_slab].spilling;
+  Change(kv_class, page, [](Page& at) { --at.spills; });
 }
 
-void Arena::Settle(KvClass kv_class, int32_t id) {
+void Arena::Change(KvClass kv_class, int32_t id, absl::FunctionRef<void(Page&)> change) {
   ClassPages& pages = of(kv_class);
   Page& page = pages.pages[id];
-  const State before = page.state;
-  const State after = page.references > 0    ? State::kReferenced
-                      : page.spilling        ? State::kSpilling
-                      : page.cache_holds > 0 ? State::kCached
-                                             : State::kFree;
+  const State before = page.state();
+  change(page);
+  const State after = page.state();
   if (after == before) return;
   --CountOf(pages, before);
   ++CountOf(pages, after);
-  page.state = after;
   const int32_t at = id / pages.per_slab;
   Slab& slab = slabs_[at];
   if (before == State::kFree) {
@@ -164,23 +155,23 @@ std::vector<int32_t> Arena::UsedPages(int32_t slab) const {
   std::vector<int32_t> used;
   const ClassPages& pages = of(static_cast<KvClass>(slabs_[slab].owner));
   for (int32_t page = slab * pages.per_slab; page < (slab + 1) * pages.per_slab; ++page) {
-    if (pages.pages[page].state != State::kFree) used.push_back(page);
+    if (pages.pages[page].state() != State::kFree) used.push_back(page);
   }
   return used;
 }
 
 void Arena::Move(KvClass kv_class, int32_t from, BlockRef to) {
   ClassPages& pages = of(kv_class);
-  Page& source = pages.pages[from];
-  Page& target = pages.pages[to.page_];
-  assert(target.references == 1 && target.cache_holds == 0 && !source.spilling);
+  const Page &source = pages.pages[from], &target = pages.pages[to.page_];
+  assert(target.references == 1 && target.cache_holds == 0 && source.spills == 0);
   Watcher* const watcher = std::exchange(watcher_, nullptr);  // nothing changes for the page's holders
-  target.references = std::exchange(source.references, 0);
-  target.cache_holds = std::exchange(source.cache_holds, uint16_t{0});
-  const int32_t page = to.page_;
+  const Page moved = source;
+  Change(kv_class, to.page_, [&](Page& at) {
+    at.references = moved.references;
+    at.cache_holds = moved.cache_holds;
+  });
   to.arena_ = nullptr;  // its reference is one of the source's now
-  Settle(kv_class, page);
-  Settle(kv_class, from);
+  Change(kv_class, from, [](Page& at) { at.references = at.cache_holds = 0; });
   watcher_ = watcher;
 }
 
@@ -204,7 +195,7 @@ absl::Status Arena::Check(KvClass kv_class, std::span<const std::span<const int3
         return absl::InternalError(
             absl::StrCat("page ", id, " has ", page.references, " references, not as many owners"));
       }
-      switch (page.state) {
+      switch (page.state()) {
         case State::kFree:
           ++counted.free;
           break;

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "engine/kv/arena_layout.h"
 #include "engine/kv/bit_tree.h"
@@ -77,8 +78,8 @@ class Arena {
   // The prefix cache's own hold on a page, counted.
   void Cache(KvClass kv_class, int32_t page);
   void Uncache(KvClass kv_class, int32_t page);
-  // Marks a copy to the host as under way: the page is not free before EndSpill. False when one is already.
-  bool BeginSpill(KvClass kv_class, int32_t page);
+  // A copy to the host is under way: the page is not free before EndSpill, once for each BeginSpill.
+  void BeginSpill(KvClass kv_class, int32_t page);
   void EndSpill(KvClass kv_class, int32_t page);
 
   // The class's slab with the fewest used pages, not counting slabs with a page that spills; -1: none.
@@ -107,9 +108,14 @@ class Arena {
   struct Page {
     int32_t references = 0;
     int32_t next_free = -1;
-    uint16_t cache_holds = 0;
-    bool spilling = false;
-    State state = State::kFree;
+    uint16_t cache_holds = 0, spills = 0;
+
+    State state() const {
+      return references > 0    ? State::kReferenced
+             : spills > 0      ? State::kSpilling
+             : cache_holds > 0 ? State::kCached
+                               : State::kFree;
+    }
   };
   struct ClassPages {
     int32_t per_slab = 0;
@@ -126,8 +132,8 @@ class Arena {
   ClassPages& of(KvClass kv_class) { return classes_[static_cast<size_t>(kv_class)]; }
   const ClassPages& of(KvClass kv_class) const { return classes_[static_cast<size_t>(kv_class)]; }
   void Release(KvClass kv_class, int32_t page);
-  // Brings a page's state, the counts, its slab and the watcher up to date.
-  void Settle(KvClass kv_class, int32_t page);
+  // Changes a page and brings the counts, its slab and the watcher up to date.
+  void Change(KvClass kv_class, int32_t page, absl::FunctionRef<void(Page&)> change);
   void AssignSlab(KvClass kv_class, int32_t slab);
   int64_t& CountOf(ClassPages& pages, State state);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <ranges>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -74,7 +75,9 @@ bool BlockManager::ReclaimSlab(KvClass from) {
   const int32_t slab = arena_.SparsestSlab(from);
   if (slab < 0) return false;
   arena_.CloseSlab(slab);
+  const size_t before = moves_.size();
   for (const int32_t page : arena_.UsedPages(slab)) MovePage(from, page);
+  cache_.Renumber(from, std::span(moves_).subspan(before));
   arena_.OpenSlab(slab);
   return arena_.unassigned_slabs() > 0;
 }
@@ -98,7 +101,6 @@ void BlockManager::MovePage(KvClass kv_class, int32_t page) {
     renumber(kv->copied_);
     for (SequenceKv::PendingSnapshot& snapshot : kv->snapshots_) renumber(snapshot.pages);
   }
-  cache_.Renumber(kv_class, page, target);
   arena_.Move(kv_class, page, *std::move(to));
   moves_.push_back({kv_class, page, target});
 }
@@ -119,7 +121,7 @@ std::unique_ptr<SequenceKv> BlockManager::Admit(const KvRequest& request, PageNe
   kv->prompt_tokens_ = request.prompt_tokens;
   const int64_t global = arena_.counts(KvClass::kGlobal).cached, window = arena_.counts(KvClass::kWindow).cached;
   const PrefixMatch match = SharePrefix(*kv, request);
-  const bool snapshot = StartAtSnapshot(*kv, match.nodes);
+  const bool snapshot = StartAtSnapshot(*kv);
   if (!snapshot) StartWithRebuild(*kv);
   bool promised = TakePromise(*kv, request.promise, need);
   if (!promised && snapshot) {  // what it would copy may stand in the way itself
@@ -144,21 +146,21 @@ PrefixMatch BlockManager::SharePrefix(SequenceKv& kv, const KvRequest& request) 
   const size_t whole = std::min(request.hashes.size(), (request.tokens.size() - 1) / page);
   PrefixMatch match = cache_.Find(request.salt, request.hashes.first(whole), request.tokens);
   kv.Resize([&] {
-    for (const int32_t node : match.nodes) kv.global_.Append(arena_.Share(KvClass::kGlobal, cache_.page(node)));
+    for (const int32_t page : match.pages) kv.global_.Append(arena_.Share(KvClass::kGlobal, page));
   });
-  kv.inserted_pages_ = static_cast<int32_t>(match.nodes.size());
-  kv.tip_ = match.nodes.empty() ? -1 : match.nodes.back();
+  kv.inserted_pages_ = static_cast<int32_t>(match.pages.size());
+  kv.inserted_hash_ = match.pages.empty() ? request.salt.seed : request.hashes[match.pages.size() - 1];
   return match;
 }
 
-bool BlockManager::StartAtSnapshot(SequenceKv& kv, std::span<const int32_t> nodes) {
-  const int32_t page = layout_.global.page_tokens;
-  kv.cached_tokens_ = kv.num_tokens_ = static_cast<int32_t>(nodes.size()) * page;
-  if (layout_.window.layers == 0 || nodes.empty()) return true;
-  for (size_t i = nodes.size(); i > 0 && static_cast<int64_t>(nodes.size() - i) * page < rebuild_tokens_; --i) {
-    const PrefixCache::Snapshot* snapshot = cache_.UseSnapshot(nodes[i - 1]);
+bool BlockManager::StartAtSnapshot(SequenceKv& kv) {
+  const int32_t page = layout_.global.page_tokens, found = kv.global_.size();
+  kv.cached_tokens_ = kv.num_tokens_ = found * page;
+  if (layout_.window.layers == 0 || found == 0) return true;
+  for (int32_t i = found; i > 0 && int64_t{found - i} * page < rebuild_tokens_; --i) {
+    const PrefixCache::Snapshot* snapshot = cache_.UseSnapshot(kv.global_.page(i - 1));
     if (snapshot == nullptr) continue;
-    kv.num_tokens_ = static_cast<int32_t>(i) * page;
+    kv.num_tokens_ = i * page;
     kv.copied_.StartAt(snapshot->first_page);
     for (const int32_t each : snapshot->pages) kv.copied_.Append(arena_.Share(KvClass::kWindow, each));
     return true;
@@ -208,21 +210,18 @@ void BlockManager::CountPrefix(const KvRequest& request, const SequenceKv& kv, P
 void BlockManager::Commit(SequenceKv& kv, int32_t computed, TokenAt token) {
   if (!kv.cached_ || kv.spilled_) return;
   const int32_t size = layout_.global.page_tokens;
-  std::vector<int32_t> tokens(static_cast<size_t>(size));
-  for (; kv.cached_ && (kv.inserted_pages_ + 1) * size <= computed; ++kv.inserted_pages_) {
+  std::vector<int32_t> tokens;
+  for (; (kv.inserted_pages_ + 1) * size <= computed; ++kv.inserted_pages_) {
     const int32_t logical = kv.inserted_pages_, page = kv.global_.page(logical);
-    for (int32_t i = 0; i < size; ++i) tokens[static_cast<size_t>(i)] = token(logical * size + i);
-    kv.tip_ = cache_.Insert(kv.salt_, kv.tip_, tokens, page);
-    if (kv.tip_ < 0) {
-      kv.cached_ = false;
-      kv.snapshots_.clear();
-      return;
-    }
-    if (const int32_t known = cache_.page(kv.tip_); known != page) {
-      // Another sequence computed the same bits first: one copy is enough.
-      kv.global_.Replace(logical, arena_.Share(KvClass::kGlobal, known));
-      if (logical < kv.sent_pages_) updates_.push_back({kv.slot_, logical, known});
-    }
+    tokens.clear();
+    for (int32_t at = logical * size; at < (logical + 1) * size; ++at) tokens.push_back(token(at));
+    kv.inserted_hash_ = hash().Extend(kv.inserted_hash_, tokens);
+    const int32_t parent = logical > 0 ? kv.global_.page(logical - 1) : -1;
+    const int32_t known = cache_.Insert(kv.salt_, kv.inserted_hash_, parent, tokens, page);
+    if (known == page) continue;
+    // Another sequence computed the same bits first: one copy is enough.
+    kv.global_.Replace(logical, arena_.Share(KvClass::kGlobal, known));
+    if (logical < kv.sent_pages_) updates_.push_back({kv.slot_, logical, known});
   }
   KeepSnapshots(kv, computed);
 }
@@ -231,8 +230,8 @@ void BlockManager::KeepSnapshots(SequenceKv& kv, int32_t computed) {
   std::erase_if(kv.snapshots_, [&](const SequenceKv::PendingSnapshot& snapshot) {
     if (snapshot.position > computed) return false;
     const int32_t size = layout_.global.page_tokens;
-    const int32_t node = cache_.NodeOf(kv.global_.page(snapshot.position / size - 1));
-    if (node >= 0) cache_.AddSnapshot(node, snapshot.pages.first_page(), snapshot.pages.pages());
+    const int32_t page = kv.global_.page(snapshot.position / size - 1);
+    if (cache_.Has(page)) cache_.AddSnapshot(page, snapshot.pages.first_page(), snapshot.pages.pages());
     return true;
   });
 }
@@ -266,7 +265,8 @@ BlockManager::Transit& BlockManager::InTransit() {
 void BlockManager::CompleteStep(uint64_t step) {
   std::erase_if(transit_, [&](Transit& transit) {
     if (transit.step > step) return false;
-    for (const PageCopy& copy : transit.spilled) arena_.EndSpill(copy.kv_class, copy.from);
+    // The last page first: the prefix cache has to lose children before their parents.
+    for (const PageCopy& copy : std::views::reverse(transit.spilled)) arena_.EndSpill(copy.kv_class, copy.from);
     return true;
   });
 }
@@ -285,8 +285,6 @@ bool BlockManager::Spill(SequenceKv& kv) {
   kv.snapshots_.clear();
   for (const KvClass kv_class : kClasses) SpillPages(kv, kv_class);
   kv.spilled_ = true;
-  kv.inserted_pages_ = 0;
-  kv.tip_ = -1;
   return true;
 }
 
@@ -299,7 +297,8 @@ void BlockManager::SpillPages(SequenceKv& kv, KvClass kv_class) {
     host.Append(*host_.Take(kv_class));
     const PageCopy copy{kv_class, page, host.pages().back()};
     spills_.push_back(copy);
-    if (arena_.BeginSpill(kv_class, page)) transit.spilled.push_back(copy);
+    transit.spilled.push_back(copy);
+    arena_.BeginSpill(kv_class, page);
   }
   spilled_bytes_total_ += table.size() * layout_.of(kv_class).page_bytes();
   table.Clear();
@@ -328,8 +327,6 @@ bool BlockManager::Return(SequenceKv& kv, const KvRequest& request) {
   kv.SetPromise(0, 0);
   kv.global_.Clear();
   kv.window_.Clear();
-  kv.inserted_pages_ = 0;
-  kv.tip_ = -1;
   return false;
 }
 
@@ -379,6 +376,7 @@ absl::Status BlockManager::CheckArena(const Arena& arena, bool host) const {
 absl::Status BlockManager::Check() const {
   if (absl::Status status = CheckArena(arena_, false); !status.ok()) return status;
   if (absl::Status status = CheckArena(host_, true); !status.ok()) return status;
+  if (absl::Status status = cache_.Check(); !status.ok()) return status;
   for (const KvClass kv_class : kClasses) {
     int64_t owed = 0;
     for (const SequenceKv* kv : live_) owed += kv->Owed(kv_class);

@@ -130,7 +130,7 @@ class BlockManager {
   PrefixMatch SharePrefix(SequenceKv& kv, const KvRequest& request);
   // Where an admitted sequence starts: behind the nearest snapshot, if there is one near enough or none is needed, or
   // with a rebuild.
-  bool StartAtSnapshot(SequenceKv& kv, std::span<const int32_t> nodes);
+  bool StartAtSnapshot(SequenceKv& kv);
   void StartWithRebuild(SequenceKv& kv);
   bool CopyWindow(SequenceKv& kv);
   void CountPrefix(const KvRequest& request, const SequenceKv& kv, PrefixMiss miss);

@@ -1,25 +1,29 @@
 // PrefixCache: which pages hold the K and V of which prefix, so that the next request with it need not compute them.
 // Engine thread.
 //
-// Full layers' pages are *nodes* of chains: a node is one whole page of tokens after its parent's. Found by a keyed
+// Full layers' pages form chains: a cached page holds one whole page of tokens after its parent's. Found by a keyed
 // hash of the whole prefix (prefix_hash.h), confirmed by parent and tokens. Window layers keep only the last tokens, so
-// a prefix can be continued where a *snapshot* holds the window pages before a restart point (the end of a node), or
-// after a bounded suffix was run again (block_manager.h).
+// a prefix can be continued where a *snapshot* holds the window pages before a restart point (the end of a cached
+// page), or after a bounded suffix was run again (block_manager.h).
 //
-// A node whose page nobody owns can be evicted, least recently used first and leaves before their parents (an owner
-// lets go of its last page first). Snapshots can always be evicted and go with their node. Window pages that two
-// snapshots hold are held twice.
+// A page that nobody owns can be evicted, least recently used first. Children go before their parents: whoever owns a
+// page owns those before it, and lets go of the last one first. Snapshots can always be evicted and go with their
+// page. Window pages that two snapshots hold are held twice.
+//
+// What is known of a page stands in arrays by page id, made with the arena: 21 bytes a page beside its tokens.
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <limits>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
 #include "engine/kv/arena.h"
 #include "engine/kv/prefix_hash.h"
+#include "engine/schedule/step_plan.h"
 
 namespace hysparse {
 
@@ -27,16 +31,16 @@ namespace hysparse {
 enum class PrefixMiss : uint8_t { kNone, kCold, kEvicted };
 
 struct PrefixMatch {
-  std::vector<int32_t> nodes;           // of the prompt's first pages
+  std::vector<int32_t> pages;           // of the prompt's first tokens
   PrefixMiss miss = PrefixMiss::kNone;  // of the page after them
 };
 
 class PrefixCache : public Arena::Watcher {
  public:
   struct Snapshot {
-    int32_t node = -1;
+    int32_t global_page = -1;    // whose end it is
     int32_t first_page = 0;      // logical page of pages[0]
-    std::vector<int32_t> pages;  // up to the end of the node
+    std::vector<int32_t> pages;  // of the window class
   };
 
   // The arena outlives the cache; the cache is its watcher.
@@ -46,33 +50,31 @@ class PrefixCache : public Arena::Watcher {
   const PrefixHash& hash() const { return hash_; }
 
   // The longest chain for `hashes`, one for each whole page of `tokens`.
-  PrefixMatch Find(const CacheSalt& salt, std::span<const uint64_t> hashes, std::span<const int32_t> tokens);
+  PrefixMatch Find(const CacheSalt& salt, std::span<const uint64_t> hashes, std::span<const int32_t> tokens) const;
 
-  // The node for `page`'s tokens after `parent` (-1: none). Where the cache has one already, that one: its page differs
-  // from `page` then, and holds the same bits.
-  int32_t Insert(const CacheSalt& salt, int32_t parent, std::span<const int32_t> tokens, int32_t page);
-  int32_t page(int32_t node) const { return nodes_[node].page; }
-  // The node that `page` belongs to, -1: none.
-  int32_t NodeOf(int32_t page) const { return node_of_page_[page]; }
-  uint64_t HashOf(const CacheSalt& salt, int32_t node) const { return node < 0 ? salt.seed : nodes_[node].hash; }
+  // Caches `page`, which holds `tokens` after the cached page `parent` (-1: none); `hash` is the prefix's. Where the
+  // cache has such a page already, that one is returned: it holds the same bits.
+  int32_t Insert(const CacheSalt& salt, uint64_t hash, int32_t parent, std::span<const int32_t> tokens, int32_t page);
+  bool Has(int32_t page) const { return parent_[page] != kNoPage; }
 
-  // Replaces the node's snapshot, if any. `pages` are window pages that the caller owns.
-  void AddSnapshot(int32_t node, int32_t first_page, std::span<const int32_t> pages);
+  // Replaces the cached page's snapshot, if any. `pages` are window pages that the caller owns.
+  void AddSnapshot(int32_t global_page, int32_t first_page, std::span<const int32_t> pages);
   // Null: none. Counts as a use.
-  const Snapshot* UseSnapshot(int32_t node);
-  bool HasSnapshot(int32_t node) const { return snapshot_of_node_.contains(node); }
+  const Snapshot* UseSnapshot(int32_t global_page);
 
   // Gives up what costs least to make again of what was used least recently: of the global class a page that nobody
   // owns (with its snapshot), of the window class a snapshot. False when there is none.
   bool EvictOne(KvClass kv_class);
-  // A page of the arena took another number.
-  void Renumber(KvClass kv_class, int32_t from, int32_t to);
+  // Pages of one slab took other numbers. O(pages of the class).
+  void Renumber(KvClass kv_class, std::span<const PageCopy> moves);
 
   void OnCached(KvClass kv_class, int32_t page) override;
   void OnUncached(KvClass kv_class, int32_t page) override;
 
-  int64_t num_nodes() const { return static_cast<int64_t>(nodes_.size() - free_nodes_.size()); }
-  int64_t num_snapshots() const { return static_cast<int64_t>(snapshot_of_node_.size()); }
+  int64_t num_pages() const { return num_pages_; }
+  int64_t num_snapshots() const { return static_cast<int64_t>(snapshot_of_.size()); }
+  // That every cached page is found, after its parent. O(pages).
+  absl::Status Check() const;
 
  private:
   // Doubly linked through its members' own links; entry 0 of `links` is the list's head.
@@ -83,36 +85,44 @@ class PrefixCache : public Arena::Watcher {
     std::vector<Links> links{1};
     void PushBack(int32_t i);
     void Remove(int32_t i);
+    void Renumber(int32_t from, int32_t to);  // in its place
     bool Holds(int32_t i) const {
       return links[i + 1].next != 0 || links[i + 1].previous != 0 || links[0].next == i + 1;
     }
     int32_t Front() const { return links[0].next - 1; }
   };
-  struct Node {
-    uint64_t hash = 0;
-    uint64_t salt_tag = 0;  // of a chain's first node
-    int32_t parent = -1, page = -1;
-  };
-
-  bool Is(int32_t node, const CacheSalt& salt, int32_t parent, std::span<const int32_t> tokens) const;
-  void Forget(int32_t node);
+  static constexpr int32_t kNoPage = std::numeric_limits<int32_t>::min();
+  // A chain's first page has the salt in its parent's place.
+  static int32_t ParentOf(const CacheSalt& salt, int32_t parent) {
+    return parent >= 0 ? parent : -1 - static_cast<int32_t>(salt.tag >> 34);
+  }
+  static uint32_t Short(uint64_t hash) { return static_cast<uint32_t>(hash >> 32); }
+  std::span<int32_t> TokensOf(int32_t page) const;
+  // Where the cached page stands, or the free slot where it belongs.
+  size_t SlotOf(uint32_t hash, int32_t parent, std::span<const int32_t> tokens) const;
+  size_t SlotOf(int32_t page) const;  // cached
+  void FreeSlot(size_t slot);
+  size_t Home(uint32_t hash) const { return static_cast<size_t>(uint64_t{hash} * slots_.size() >> 32); }
+  size_t Next(size_t slot) const { return slot + 1 == slots_.size() ? 0 : slot + 1; }
+  void Forget(int32_t page);
   void DropSnapshot(int32_t snapshot);
+  void MoveEntry(int32_t from, int32_t to);
 
   Arena* arena_;
   PrefixHash hash_;
-  std::vector<Node> nodes_;
-  std::vector<int32_t> tokens_;  // [nodes, page_tokens]
-  std::vector<int32_t> free_nodes_;
-  std::vector<int32_t> node_of_page_;  // [global pages]
-  absl::flat_hash_map<uint64_t, int32_t> node_of_hash_;
-  LruList unowned_;  // nodes whose page nobody owns
+  // [global pages]
+  std::vector<uint32_t> hash_of_;
+  std::vector<int32_t> parent_;  // kNoPage: not cached
+  LruList unowned_;              // cached pages that nobody owns
+  std::unique_ptr<int32_t[]> tokens_;
+  std::vector<int32_t> slots_;  // a cached page or -1, from its hash's home on: linear probing
+  int64_t num_pages_ = 0;
   std::vector<Snapshot> snapshots_;
   std::vector<int32_t> free_snapshots_;
-  absl::flat_hash_map<int32_t, int32_t> snapshot_of_node_;
+  absl::flat_hash_map<int32_t, int32_t> snapshot_of_;  // by global page
   LruList snapshot_use_;
-  // Hashes of nodes evicted lately, to tell a miss from one that never was there.
-  absl::flat_hash_set<uint64_t> evicted_;
-  std::deque<uint64_t> evicted_order_;
+  // Hashes of pages evicted lately, each at its remainder, to tell a miss from one that never was there.
+  std::vector<uint32_t> evicted_;
 };
 
 }  // namespace hysparse

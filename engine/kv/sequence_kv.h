@@ -80,8 +80,8 @@ class SequenceKv {
   int32_t prompt_tokens_ = 0;
   int32_t cached_tokens_ = 0;   // M: global pages below hold K and V of another sequence's making
   int32_t rebuilt_from_ = 0;    // window pages hold nothing before; 0: all that they should
-  int32_t tip_ = -1;            // node of the last page in the cache
-  int32_t inserted_pages_ = 0;  // pages before it
+  int32_t inserted_pages_ = 0;  // its first pages, which are in the cache …
+  uint64_t inserted_hash_ = 0;  // … and their hash; the salt's seed for none
   std::vector<PendingSnapshot> snapshots_;
 };
 

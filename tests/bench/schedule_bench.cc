@@ -1,6 +1,7 @@
 // What the host pays per step: planning with 256 running sequences, half of them at a million tokens, and 10,000
-// waiting; finding a million-token prompt in the prefix cache; bytes of bookkeeping for such a sequence. All again
-// after 100,000 requests have come and gone. Prints medians.
+// waiting; finding a million-token prompt in the prefix cache. All again after 100,000 requests have come and gone.
+// Prints medians. And bytes of bookkeeping for such a sequence, beside its token ids: on the heap while it runs; what
+// the arena keeps of each page, whoever uses it; what is left with the prefix cache.
 //
 //   cmake --build --preset release --target schedule_bench && build/release/tests/schedule_bench
 #include <malloc.h>
@@ -32,6 +33,11 @@ KvLayout Layout() {
   return layout;
 }
 
+double HeapBytes() {
+  const struct mallinfo2 info = mallinfo2();
+  return static_cast<double>(info.uordblks + info.hblkhd);
+}
+
 class Bench {
  public:
   Bench() {
@@ -41,8 +47,12 @@ class Bench {
     options.device = MakeArenaLayout(options.layout, tokens * options.layout.global.token_bytes).value();
     options.rebuild_tokens = 44 * 127;
     options.hash_key = 7;
+    const double before = HeapBytes();
     blocks_ = std::make_unique<BlockManager>(options);
-    scheduler_ = std::make_unique<Scheduler>(SchedulerOptions{kRunning, 1 << 22, 512, 64, {}}, blocks_.get());
+    // The tokens of cached pages among it.
+    page_bytes_ =
+        (HeapBytes() - before) / options.device.page_ids(KvClass::kGlobal) - 4 * options.layout.global.page_tokens;
+    scheduler_ = std::make_unique<Scheduler>(SchedulerOptions{kRunning, 1 << 16, 512, 64, {}}, blocks_.get());
   }
 
   std::shared_ptr<Sequence> Add(int32_t prompt, int32_t max_tokens, bool cached) {
@@ -109,18 +119,15 @@ class Bench {
   }
 
   Scheduler& scheduler() { return *scheduler_; }
+  double page_bytes() const { return page_bytes_; }
 
  private:
   std::unique_ptr<BlockManager> blocks_;
   std::unique_ptr<Scheduler> scheduler_;
   int64_t next_id_ = 0;
   uint64_t random_ = 1;
+  double page_bytes_ = 0;
 };
-
-double HeapBytes() {
-  const struct mallinfo2 info = mallinfo2();
-  return static_cast<double>(info.uordblks + info.hblkhd);
-}
 
 void Run(int32_t finished) {
   Bench bench;
@@ -131,7 +138,7 @@ void Run(int32_t finished) {
   const double before = HeapBytes();
   auto found = bench.Add(kLong, 1, true);
   while (found->state() != SequenceState::kFinished) bench.Step();
-  const double left = HeapBytes() - before - 2 * 4.0 * kLong;  // its own token ids and the cache's
+  const double left = HeapBytes() - before - 4.0 * kLong;
   std::vector<std::shared_ptr<Sequence>> running;
   const double empty = HeapBytes();
   for (int32_t i = 0; i < kRunning / 2; ++i) running.push_back(bench.Add(kLong - 4096, 4096, false));
@@ -144,9 +151,10 @@ void Run(int32_t finished) {
   std::printf("%d finished requests, %zu running, %d waiting: plan %.1f us, lookup %.2f ms\n", finished,
               bench.scheduler().running().size(), bench.scheduler().num_waiting(), bench.PlanTime(),
               bench.LookupTime(*found) / 1000);
-  if (finished > 0) return;  // the cache's arrays have grown before
-  std::printf("  1 M tokens, beside token ids: running %.0f KB; finished, hashes and cache entries %.0f KB\n",
-              each / 1024, left / 1024);
+  if (finished > 0) return;
+  const double pages = bench.page_bytes() * kLong / 64;
+  std::printf("  1 M tokens: running %.0f KB; arena, for its pages %.0f KB; finished, hashes and snapshots %.0f KB\n",
+              each / 1024, pages / 1024, left / 1024);
 }
 
 }  // namespace

@@ -102,13 +102,14 @@ TEST(Arena, APageIsFreeWhenNobodyOwnsCachesOrSpillsIt) {
   std::optional<BlockRef> page = arena.Take(KvClass::kGlobal);
   const int32_t id = page->page();
   arena.Cache(KvClass::kGlobal, id);
-  EXPECT_TRUE(arena.BeginSpill(KvClass::kGlobal, id));
-  EXPECT_FALSE(arena.BeginSpill(KvClass::kGlobal, id)) << "under way already";
+  for (int i = 0; i < 2; ++i) arena.BeginSpill(KvClass::kGlobal, id);
   std::optional<BlockRef> second = arena.Share(KvClass::kGlobal, id);
   page.reset();
   EXPECT_EQ(arena.counts(KvClass::kGlobal).referenced, 1);
   second.reset();
   EXPECT_EQ(arena.counts(KvClass::kGlobal).spilling, 1);
+  arena.EndSpill(KvClass::kGlobal, id);
+  EXPECT_EQ(arena.counts(KvClass::kGlobal).spilling, 1) << "one of two copies is done";
   EXPECT_EQ(arena.SparsestSlab(KvClass::kGlobal), -1) << "a page that spills cannot move";
   arena.EndSpill(KvClass::kGlobal, id);
   EXPECT_EQ(arena.counts(KvClass::kGlobal).cached, 1);

@@ -238,6 +238,58 @@ TEST_F(BlockManagerTest, EvictionTakesTheLeastRecentlyUsedAndLeavesFirst) {
   ExpectConserved();
 }
 
+TEST_F(BlockManagerTest, PagesSpilledTogetherLeaveTheCacheBeforeTheirParents) {
+  Make({32, 10, {1, 32, 32}, {}}, {32, 10, {1, 32, 32}, {}});
+  std::vector<int32_t> prompts[] = {TestPrompt(24), TestPrompt(24)};
+  prompts[1][20] = 100;  // two pages are the same
+  for (const std::vector<int32_t>& prompt : prompts) {
+    SequenceKv* kv = Admit(24, prompt);
+    Append(*kv, 24 - kv->num_tokens());
+    blocks_->Commit(*kv, 24, [&](int32_t at) { return prompt[static_cast<size_t>(at)]; });
+  }
+  for (const auto& kv : kvs_) {  // in two steps that are under way together
+    ASSERT_TRUE(blocks_->Spill(*kv));
+    StepPlan plan;
+    blocks_->TakeCopies(plan);
+    blocks_->BeginPlan(++step_);
+  }
+  for (const uint64_t done : {step_ - 2, step_ - 1}) {
+    blocks_->CompleteStep(done);
+    ExpectConserved();
+  }
+  EXPECT_EQ(blocks_->arena().counts(KvClass::kGlobal).cached, 4);
+  SequenceKv* filler = Admit(80);
+  for (int pages = 0; pages < 10; ++pages) {
+    Append(*filler, 8);
+    ExpectConserved();
+  }
+}
+
+TEST_F(BlockManagerTest, CachedPagesAreFoundWhereTheyWereMoved) {
+  Make({64, 8, {16, 4, 4}, {2, 32, 32}});
+  SequenceKv* filler = Admit(120);
+  while (filler->num_tokens() < 120) Append(*filler, 4);
+  Leave(TestPrompt(24));  // its first page is the last of a slab
+  Drop(filler);
+  SequenceKv* owner = Admit(1, TestPrompt(24));  // so that it cannot be evicted, only moved
+  ASSERT_EQ(owner->global().size(), 2);
+  const std::vector<int32_t> before(owner->global().pages().begin(), owner->global().pages().end());
+  NextPlan();
+  for (bool moved = false; !moved;) {  // windows ask for slabs until one of the two global ones is emptied
+    SequenceKv* kv = Admit(1);
+    ASSERT_NE(kv, nullptr);
+    Append(*kv, 1);
+    ExpectConserved();
+    for (const PageCopy& move : NextPlan().moves) moved |= move.kv_class == KvClass::kGlobal;
+  }
+  const std::span<const int32_t> after = owner->global().pages();
+  EXPECT_NE(before, std::vector<int32_t>(after.begin(), after.end()));
+  kvs_.resize(1);
+  SequenceKv* again = Admit(1, TestPrompt(24));
+  ASSERT_NE(again, nullptr);
+  EXPECT_TRUE(std::ranges::equal(again->global().pages(), after));
+}
+
 TEST_F(BlockManagerTest, ASlabIsEmptiedForTheOtherClassByMovingPages) {
   Make({384, 4, {8, 48, 48}, {12, 32, 32}});
   for (int32_t i = 0; i < 16; ++i) {
