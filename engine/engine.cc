@@ -255,9 +255,7 @@ void Engine::Impl::PublishStats() {
   stats.spills = scheduler_.stats().spills;
   stats.recomputes = scheduler_.stats().recomputes;
   stats.spilled_bytes = blocks_.spilled_bytes_total();
-  stats.prefix_queried = blocks_.prefix_stats().queried_tokens;
-  stats.prefix_hit = blocks_.prefix_stats().hit_tokens;
-  stats.prefix_rebuilt = blocks_.prefix_stats().rebuilt_tokens;
+  stats.prefix = blocks_.prefix_stats();
   board_.Publish(stats, !requests_.empty());
 }
 

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/kv/arena_layout.h"
+#include "engine/kv/prefix_stats.h"
 #include "engine/kv/room.h"
 #include "engine/model/model_spec.h"
 #include "engine/quote.h"
@@ -75,9 +76,9 @@ struct EngineStats {
   int64_t host_used = 0, host_total = 0;
   int64_t kv_tokens = 0;  // tokens of running sequences
   int64_t preemptions = 0, spills = 0, recomputes = 0, spilled_bytes = 0;
-  int64_t prefix_queried = 0, prefix_hit = 0, prefix_rebuilt = 0;  // tokens
-  int64_t steps = 0;                                               // heartbeat: counts prefill chunks too
-  double seconds_since_step = 0;                                   // of a busy engine; 0 when idle
+  PrefixStats prefix;
+  int64_t steps = 0;              // heartbeat: counts prefill chunks too
+  double seconds_since_step = 0;  // of a busy engine; 0 when idle
 };
 
 class Engine {

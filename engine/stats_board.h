@@ -62,18 +62,23 @@ class StatsBoard {
                                      &s.spills,
                                      &s.recomputes,
                                      &s.spilled_bytes,
-                                     &s.prefix_queried,
+                                     &s.prefix.queried_tokens,
                                      &s.room.unassigned_slabs,
                                      &s.room.global_spare,
                                      &s.room.window_spare,
                                      &s.room.global_per_slab,
                                      &s.room.window_per_slab,
-                                     &s.prefix_hit,
-                                     &s.prefix_rebuilt};
+                                     &s.prefix.hit_tokens,
+                                     &s.prefix.rebuilt_tokens,
+                                     &s.prefix.full_hits,
+                                     &s.prefix.cold_misses,
+                                     &s.prefix.evicted_misses,
+                                     &s.prefix.short_prompts,
+                                     &s.prefix.not_cached};
     static_assert(std::size(fields) == kFields);
     return fields[i];
   }
-  static constexpr size_t kFields = 27;
+  static constexpr size_t kFields = 32;
 
   std::array<std::atomic<int64_t>, kFields> figures_{};
   std::atomic<int64_t> last_step_{0}, steps_{0};

@@ -185,6 +185,23 @@ MetricFamily AdmissibleSessions(const ServedModel& model, const EngineStats& s) 
                 std::move(sessions));
 }
 
+// Why a prompt found no more in the cache than it did.
+MetricFamily PrefixLookups(const PrefixStats& prefix) {
+  std::vector<ClientMetric> lookups;
+  for (const auto& [result, count] : {std::pair{"full", prefix.full_hits},
+                                      {"cold", prefix.cold_misses},
+                                      {"evicted", prefix.evicted_misses},
+                                      {"short", prefix.short_prompts},
+                                      {"off", prefix.not_cached}}) {
+    lookups.push_back(Labelled(MetricType::Counter, static_cast<double>(count), {{"result", result}}));
+  }
+  return Family(
+      "prefix_cache_lookups_total",
+      "Admissions by what ended the prefix found: nothing, tokens never seen, an evicted page; or why none was "
+      "looked for: under a page, or off.",
+      MetricType::Counter, std::move(lookups));
+}
+
 }  // namespace
 
 void Metrics::CollectKv(const ServedModel& model, const EngineStats& s, std::vector<MetricFamily>* families) {
@@ -218,10 +235,11 @@ void Metrics::CollectKv(const ServedModel& model, const EngineStats& s, std::vec
   total("num_preemptions_total", "Sequences preempted.", s.preemptions);
   total("preempt_recomputes_total", "Of these, computed again because the host arena was full.", s.recomputes);
   total("preempt_spill_bytes_total", "Bytes copied to the host arena.", s.spilled_bytes);
-  total("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", s.prefix_queried);
-  total("prefix_cache_hits_total", "Of these, found.", s.prefix_hit);
-  total("prompt_tokens_cached_total", "Of these, not computed at all.", s.prefix_hit - s.prefix_rebuilt);
-  total("prefix_cache_rebuilt_total", "Of these, run again for the window layers.", s.prefix_rebuilt);
+  total("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", s.prefix.queried_tokens);
+  total("prefix_cache_hits_total", "Of these, found.", s.prefix.hit_tokens);
+  total("prompt_tokens_cached_total", "Of these, not computed at all.", s.prefix.hit_tokens - s.prefix.rebuilt_tokens);
+  total("prefix_cache_rebuilt_total", "Of these, run again for the window layers.", s.prefix.rebuilt_tokens);
+  families->push_back(PrefixLookups(s.prefix));
 }
 
 void Metrics::CollectGauges(const ServedModel& model, std::vector<MetricFamily>* families) const {

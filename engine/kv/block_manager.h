@@ -5,8 +5,7 @@
 //   if (std::unique_ptr<SequenceKv> kv = blocks.Admit(request)) {  // promises pages; a cached prefix is in it already
 //     int32_t n = kv->MaxAppend(chunk);                            // what one step may append now
 //     kv->BeginAppend(n);  …plan the step…  kv->EndAppend();       // at the head of the next plan: windows slide
-//     blocks.Commit(*kv, …);                                       // the step is done: its pages can be found by
-//     others
+//     blocks.Commit(*kv, …);                                       // the step is done: others find its pages
 //   }                                                              // dropping it releases everything
 //
 // Global pages stay until the sequence ends. Window pages slide: before a step those go that its first token no longer
@@ -30,6 +29,7 @@
 #include "absl/status/status.h"
 #include "engine/kv/arena.h"
 #include "engine/kv/prefix_cache.h"
+#include "engine/kv/prefix_stats.h"
 #include "engine/kv/room.h"
 #include "engine/schedule/step_plan.h"
 
@@ -56,13 +56,6 @@ struct KvRequest {
 };
 
 using TokenAt = absl::FunctionRef<int32_t(int32_t position)>;
-
-// What admissions found in the prefix cache.
-struct PrefixStats {
-  int64_t queried_tokens = 0, hit_tokens = 0;  // hit: found in the cache
-  int64_t rebuilt_tokens = 0;                  // of these, run again for their window K and V
-  int64_t full_hits = 0, cold_misses = 0, evicted_misses = 0, short_prompts = 0, not_cached = 0;  // sequences
-};
 
 class BlockManager {
  public:

@@ -12,15 +12,12 @@
 //
 // Rules.
 // - The queue's order is the order of arrival plus a handicap between -max_overtakes and max_overtakes: the steps that
-// the
-//   prompt will take, plus the request's priority (lower is sooner). So a short prompt may pass a long one, and nobody
-//   is passed in this way by more than 2 * max_overtakes of those that came later.
+//   the prompt will take, plus the request's priority (lower is sooner). So a short prompt may pass a long one, and
+//   nobody is passed in this way by more than 2 * max_overtakes of those that came later.
 // - A sequence is admitted when its prompt and min(max_tokens, output_reserve) more tokens can be promised. One that
-// cannot
-//   be may be passed by max_overtakes others that can, then the queue waits for it.
+//   cannot be may be passed by max_overtakes others that can, then the queue waits for it.
 // - Beyond its promise a decode takes what is free. When nothing is, the youngest running sequence is spilled to the
-// host;
-//   if the host arena is full it is computed again later. Nothing is admitted before all have returned.
+//   host; if the host arena is full it is computed again later. Nothing is admitted before all have returned.
 // - Prefills share the budget, which counts tokens by their cost (step_cost.h): the one with the least left first, but
 //   the oldest has at least an eighth. So a short prompt is computed in the step that it comes to, whatever runs, and a
 //   long one goes on.

@@ -61,10 +61,9 @@ struct PageCopy {
 struct StepPlan {
   uint64_t step = 0;
   // Copies come first, list by list and in order: each reads what the lists and the entries before it left. `spills`
-  // go from device to host pages, `moves` from device to device (the
-  // source may live on), `returns` from host to device. No chunk of the same
-  // step reads a returned page, and no page of the same step overwrites one that is spilled, so that a device may let
-  // these two run beside the step; they are done when the step is.
+  // go from device to host pages, `moves` from device to device (the source may live on), `returns` from host to
+  // device. No chunk of the same step reads a returned page, and no page of the same step overwrites one that is
+  // spilled, so that a device may let these two run beside the step; they are done when the step is.
   std::vector<PageCopy> spills, moves, returns;
   std::vector<TableUpdate> updates;  // before the chunks
   std::vector<PlannedChunk> chunks;  // may be empty when there are copies

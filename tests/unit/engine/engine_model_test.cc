@@ -132,6 +132,24 @@ class EngineModel : public testing::TestWithParam<DType> {
     return results;
   }
 
+  // Submits all at once to an engine that does not run yet, and runs it.
+  void ExpectTheSame(Engine& engine, const std::vector<GenerateRequest>& requests,
+                     const std::vector<std::vector<CollectSink::Choice>>& alone) const {
+    std::vector<std::shared_ptr<CollectSink>> sinks;
+    for (const GenerateRequest& request : requests) {
+      sinks.push_back(std::make_shared<CollectSink>(request.n));
+      ASSERT_TRUE(engine.Submit(request, sinks.back()).ok());
+    }
+    engine.Start();
+    for (size_t i = 0; i < requests.size(); ++i) {
+      SCOPED_TRACE(testing::Message() << "request " << i << " of " << requests[i].prompt.size() << " tokens");
+      const auto& choices = sinks[i]->Wait();
+      for (size_t c = 0; c < choices.size(); ++c) ExpectSame(choices[c], alone[i][c]);
+    }
+    engine.Stop();
+    EXPECT_EQ(BytesUsed(engine), 0);
+  }
+
   // Bytes for so many sequences of 224 tokens.
   int64_t FewSessions(int64_t count) const {
     const KvLayout layout = MakeKvLayout(model_.spec, GetParam());
@@ -150,19 +168,7 @@ TEST_P(EngineModel, ARequestGetsTheSameBitsAloneAndAmidOthersInAnyChunks) {
   for (const int32_t budget : {5, 16, 33, 64, 200}) {
     SCOPED_TRACE(testing::Message() << "budget " << budget);
     std::unique_ptr<Engine> engine = MakeEngine(model_, budget, 4 + static_cast<int32_t>(rng() % 12));
-    std::vector<std::shared_ptr<CollectSink>> sinks;
-    for (const GenerateRequest& request : requests) {
-      sinks.push_back(std::make_shared<CollectSink>(request.n));
-      ASSERT_TRUE(engine->Submit(request, sinks.back()).ok());
-    }
-    engine->Start();
-    for (size_t i = 0; i < requests.size(); ++i) {
-      SCOPED_TRACE(testing::Message() << "request " << i << " of " << requests[i].prompt.size() << " tokens");
-      const auto& choices = sinks[i]->Wait();
-      for (size_t c = 0; c < choices.size(); ++c) ExpectSame(choices[c], alone[i][c]);
-    }
-    engine->Stop();
-    EXPECT_EQ(BytesUsed(*engine), 0);
+    ExpectTheSame(*engine, requests, alone);
   }
 }
 
@@ -231,24 +237,13 @@ TEST_P(EngineModel, ACrowdInACacheForTenGetsTheBitsOfARunAlone) {
     SCOPED_TRACE(testing::Message() << "budget " << budget << ", host arena " << memory.host << ", prefix caching "
                                     << memory.prefix_caching);
     std::unique_ptr<Engine> engine = MakeEngine(model_, budget, std::min(budget, 64), memory);
-    std::vector<std::shared_ptr<CollectSink>> sinks;
-    for (const GenerateRequest& request : requests) {
-      sinks.push_back(std::make_shared<CollectSink>(request.n));
-      ASSERT_TRUE(engine->Submit(request, sinks.back()).ok());
-    }
-    engine->Start();
-    for (size_t i = 0; i < requests.size(); ++i) {
-      SCOPED_TRACE(testing::Message() << "request " << i << " of " << requests[i].prompt.size() << " tokens");
-      ExpectSame(sinks[i]->Wait()[0], alone[i][0]);
-    }
-    engine->Stop();
+    ExpectTheSame(*engine, requests, alone);
     const EngineStats stats = engine->Stats();
     EXPECT_GT(stats.preemptions, 0);
     EXPECT_EQ(stats.spills > 0, memory.host > 0);
     EXPECT_EQ(stats.recomputes > 0, memory.host == 0);
-    EXPECT_EQ(stats.prefix_hit > 0, memory.prefix_caching);
-    EXPECT_EQ(stats.prefix_rebuilt > 0, memory.prefix_caching);
-    EXPECT_EQ(BytesUsed(*engine), 0);
+    EXPECT_EQ(stats.prefix.hit_tokens > 0, memory.prefix_caching);
+    EXPECT_EQ(stats.prefix.rebuilt_tokens > 0, memory.prefix_caching);
   }
 }
 
@@ -277,10 +272,11 @@ void RunConversation(TestModel& model) {
     prompt.insert(prompt.end(), answer.begin(), answer.end());
   }
   const EngineStats stats = engine->Stats();
-  EXPECT_GE(static_cast<double>(stats.prefix_hit - stats.prefix_rebuilt), 0.9 * static_cast<double>(asked))
-      << stats.prefix_hit << " found and " << stats.prefix_rebuilt << " rebuilt of " << asked;
+  EXPECT_GE(static_cast<double>(stats.prefix.hit_tokens - stats.prefix.rebuilt_tokens),
+            0.9 * static_cast<double>(asked))
+      << stats.prefix.hit_tokens << " found and " << stats.prefix.rebuilt_tokens << " rebuilt of " << asked;
   turn(prompt, "b", 0);
-  EXPECT_EQ(engine->Stats().prefix_hit, stats.prefix_hit) << "another tenant found pages";
+  EXPECT_EQ(engine->Stats().prefix.hit_tokens, stats.prefix.hit_tokens) << "another tenant found pages";
 }
 
 TEST_P(EngineModel, AConversationFindsNineTenthsOfItsPromptsAndAnotherTenantNone) {

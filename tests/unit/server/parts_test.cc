@@ -159,7 +159,8 @@ TEST(Metrics, GaugesAppearWithTheModel) {
         "hysparse:kv_bytes{model_name=\"org/tiny\",class=\"global\",state=\"referenced\"} 0\n",
         "hysparse:kv_bytes{model_name=\"org/tiny\",class=\"unassigned\",state=\"free\"} 1048576\n",
         "hysparse:admissible_sessions{model_name=\"org/tiny\",context=\"512\"} 64\n",
-        "hysparse:kv_residency_ratio{model_name=\"org/tiny\"} 0\n"}) {
+        "hysparse:kv_residency_ratio{model_name=\"org/tiny\"} 0\n",
+        "hysparse:prefix_cache_lookups_total{model_name=\"org/tiny\",result=\"off\"} 0\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
   slot.Set(nullptr);
