@@ -64,7 +64,7 @@ TEST(EngineStress, TenThousandRandomCancelsLeaveNoPageAndDisturbNobody) {
   // On until the engine, which may get less of the processor than this thread, has met everything.
   const auto met_all = [&] {
     const EngineStats stats = t.engine.Stats();
-    return complete > 100 && cut > 100 && stats.spills > 0 && stats.recomputes > 0 && stats.prefix_rebuilt > 0;
+    return complete > 100 && cut > 100 && stats.spills > 0 && stats.recomputes > 0 && stats.prefix.rebuilt_tokens > 0;
   };
   for (int i = 0; cancels < 10000 || (cancels < 1000000 && !met_all()); ++i) {
     GenerateRequest request = RandomRequest(rng, std::to_string(i));
@@ -91,8 +91,8 @@ TEST(EngineStress, TenThousandRandomCancelsLeaveNoPageAndDisturbNobody) {
   EXPECT_EQ(stats.global.used() + stats.window.used() + stats.kv_tokens, 0);
   EXPECT_GT(stats.spills, 0);
   EXPECT_GT(stats.recomputes, 0);
-  EXPECT_GT(stats.prefix_hit, 0);
-  EXPECT_GT(stats.prefix_rebuilt, 0);
+  EXPECT_GT(stats.prefix.hit_tokens, 0);
+  EXPECT_GT(stats.prefix.rebuilt_tokens, 0);
   EXPECT_GT(complete, 100);
   EXPECT_GT(cut, 100);
   RecordProperty("refused", refused);
