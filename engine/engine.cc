@@ -250,7 +250,10 @@ void Engine::Impl::PublishStats() {
     stats.host_used += StatsOf(host, kv_class).referenced;
   }
   stats.host_total = host.layout().bytes();
-  for (const SequencePtr& sequence : scheduler_.running()) stats.kv_tokens += sequence->planned_kv();
+  for (const SequencePtr& sequence : scheduler_.running()) {
+    stats.kv_tokens += sequence->planned_kv();
+    stats.kv_window_tokens += sequence->kv()->window_tokens();
+  }
   stats.preemptions = scheduler_.stats().preemptions;
   stats.spills = scheduler_.stats().spills;
   stats.recomputes = scheduler_.stats().recomputes;

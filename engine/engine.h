@@ -74,7 +74,8 @@ struct EngineStats {
   int64_t kv_unassigned = 0, kv_total = 0;  // bytes of the arena
   KvRoom room;                              // what admission could still give
   int64_t host_used = 0, host_total = 0;
-  int64_t kv_tokens = 0;  // tokens of running sequences
+  // Tokens of running sequences, and how many of them window layers hold.
+  int64_t kv_tokens = 0, kv_window_tokens = 0;
   int64_t preemptions = 0, spills = 0, recomputes = 0, spilled_bytes = 0;
   PrefixStats prefix;
   int64_t steps = 0;              // heartbeat: counts prefill chunks too

@@ -58,6 +58,7 @@ class StatsBoard {
                                      &s.host_used,
                                      &s.host_total,
                                      &s.kv_tokens,
+                                     &s.kv_window_tokens,
                                      &s.preemptions,
                                      &s.spills,
                                      &s.recomputes,
@@ -78,7 +79,7 @@ class StatsBoard {
     static_assert(std::size(fields) == kFields);
     return fields[i];
   }
-  static constexpr size_t kFields = 32;
+  static constexpr size_t kFields = 33;
 
   std::array<std::atomic<int64_t>, kFields> figures_{};
   std::atomic<int64_t> last_step_{0}, steps_{0};

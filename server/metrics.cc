@@ -216,8 +216,10 @@ void Metrics::CollectKv(const ServedModel& model, const EngineStats& s, std::vec
                                        {{"block_size", std::to_string(model.kv_layout.global.page_tokens)},
                                         {"num_gpu_blocks", std::to_string(s.kv_total / page)}})}));
   families->push_back(KvBytesFamily(s));
-  families->push_back(Family("kv_tokens", "Tokens of running sequences.", gauge,
-                             {Labelled(gauge, static_cast<double>(s.kv_tokens), {{"class", "global"}})}));
+  families->push_back(Family(
+      "kv_tokens", "Tokens of running sequences that a class's layers hold.", gauge,
+      {Labelled(gauge, static_cast<double>(model.kv_layout.global.layers > 0 ? s.kv_tokens : 0), {{"class", "global"}}),
+       Labelled(gauge, static_cast<double>(s.kv_window_tokens), {{"class", "window"}})}));
   const int64_t full = FullAttentionBytes(model.spec, s.kv_tokens, static_cast<int64_t>(SizeOf(model.kv_layout.dtype)));
   families->push_back(Gauge("kv_bytes_full_attention_equivalent",
                             "What running sequences would keep if every layer were a full layer.",

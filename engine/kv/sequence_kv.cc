@@ -57,6 +57,11 @@ int32_t SequenceKv::window_from() const {
   return WindowStart(manager_->layout_.window, num_tokens_) < rebuilt_from_ ? rebuilt_from_ : 0;
 }
 
+int32_t SequenceKv::window_tokens() const {
+  if (manager_->layout_.window.layers == 0) return 0;
+  return num_tokens_ - std::max(rebuilt_from_, window_.first_page() * manager_->layout_.window.page_tokens);
+}
+
 bool SequenceKv::CanAppend(int32_t count) const {
   int64_t beyond[2] = {0, 0};
   for (const KvClass kv_class : kClasses) {

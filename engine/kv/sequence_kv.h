@@ -38,6 +38,8 @@ class SequenceKv {
     return {std::max<int64_t>(promise_[0], global_.size()), std::max<int64_t>(promise_[1], window_.size())};
   }
   bool spilled() const { return spilled_; }
+  // Of num_tokens(), those that window layers hold.
+  int32_t window_tokens() const;
   // PlannedChunk's fields of the same names, for a chunk at num_tokens().
   int32_t write_from() const { return num_tokens_ < cached_tokens_ ? cached_tokens_ : 0; }
   int32_t window_from() const;

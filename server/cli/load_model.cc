@@ -94,6 +94,15 @@ std::string HostText(const ArenaLayout& host) {
   return host.slabs > 0 ? absl::StrCat("; host arena ", FormatSize(host.bytes())) : "; no host arena";
 }
 
+// "prefix cache of 64-token pages, behind which up to 5,589 tokens are run again where no window is kept".
+std::string PrefixText(const ModelSpec& spec, const KvLayout& layout, bool on) {
+  if (!on || layout.global.layers == 0) return "prefix cache off";
+  const std::string text = absl::StrCat("prefix cache of ", layout.global.page_tokens, "-token pages");
+  if (layout.window.layers == 0) return text;
+  return absl::StrCat(text, ", behind which up to ", GroupDigits(RebuildTokens(spec)),
+                      " tokens are run again where no window is kept");
+}
+
 void Summarise(const LocalRank& rank, const ServedModel& model, const KvLayout& layout, const KvArenas& arenas,
                const EngineConfig& engine, LoadedModel& out) {
   const ArenaLayout& arena = arenas.device;
@@ -107,8 +116,8 @@ void Summarise(const LocalRank& rank, const ServedModel& model, const KvLayout& 
       absl::StrCat("device ", rank.backend->Describe(), "; ", Name(layout.dtype), "; ",
                    GroupDigits(rank.weights.parameters), " parameters in ", FormatSize(WeightBytes(rank))),
       absl::StrCat("KV arena ", FormatSize(arena.bytes()), " in ", GroupDigits(arena.slabs), " slabs of ",
-                   FormatSize(arena.slab_bytes), HostText(arenas.host), "; prefix cache ",
-                   engine.enable_prefix_caching ? "on" : "off"),
+                   FormatSize(arena.slab_bytes), HostText(arenas.host)),
+      PrefixText(rank.spec, layout, engine.enable_prefix_caching),
       KvCacheLine(rank.spec, static_cast<int64_t>(SizeOf(layout.dtype)), arena.bytes(), tokens, model.max_model_len),
       absl::StrCat("steps of up to ", GroupDigits(engine.max_num_seqs), " sequences and ",
                    GroupDigits(engine.max_num_batched_tokens), " tokens; longest sequence ",

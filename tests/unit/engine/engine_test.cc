@@ -197,6 +197,7 @@ TEST(Engine, StatsFollowTheWork) {
   EXPECT_EQ(seen.waiting, 0);
   EXPECT_EQ(seen.steps, 2) << "chunks count; the third still runs while the fourth is launched";
   EXPECT_EQ(seen.kv_tokens, 70);
+  EXPECT_EQ(seen.kv_window_tokens, 18) << "52 to 69";
   EXPECT_EQ(seen.global.referenced, 9 * 256) << "pages of 8 tokens";
   EXPECT_EQ(seen.window.referenced, 5 * 128) << "tokens 55 to 70 in pages of 4";
   EXPECT_EQ(seen.window.cached, 128)
