@@ -37,9 +37,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def make(model, lr):
-    """[Muon, AdamW] over the model's parameters, each with `lr` as the peak of its schedule."""
+    """[Muon, AdamW] over the parameters that are trained, each with `lr` as the peak of its schedule."""
     matrices, rest = [], []
     for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
         gate = "self_attn" in name and "gate" in name
         (matrices if weight.dim() == 2 and "embed" not in name and not gate else rest).append(weight)
     return [Muon(matrices, lr), torch.optim.AdamW(rest, lr, betas=(0.9, 0.98), weight_decay=0.0, fused=rest[0].is_cuda)]
