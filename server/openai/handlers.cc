@@ -153,9 +153,9 @@ void HandleCapacity(App& app, Exchange exchange) {
   OnRequestPool(app, std::move(exchange), [](App& a, const Model& model, const Exchange& e) -> absl::Status {
     HYSPARSE_ASSIGN_OR_RETURN(const CapacityCall call, ParseCapacity(e->request().body));
     HYSPARSE_RETURN_IF_ERROR(CheckCall(a, *model, call.model, call.unknown_fields));
-    HYSPARSE_ASSIGN_OR_RETURN(const QuoteResult quote, QuoteFor(*model, call.spec));
-    Respond(e, CapacityReply(*model, quote));
-    return absl::OkStatus();
+    return QuoteFor(model, call.spec, a.request_pool(), [model, e](const absl::StatusOr<QuoteResult>& quote) {
+      Respond(e, quote.ok() ? absl::StatusOr<std::string>(CapacityReply(*model, *quote)) : quote.status());
+    });
   });
 }
 
