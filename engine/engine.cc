@@ -278,6 +278,7 @@ absl::Status Engine::Submit(GenerateRequest request, std::shared_ptr<OutputSink>
   return impl_->Submit(std::move(request), std::move(sink));
 }
 void Engine::Cancel(const std::string& id, int32_t choice) { impl_->Cancel(id, choice); }
+absl::Status Engine::CanQueue() const { return impl_->CanQueue(); }
 absl::Status Engine::AskSnapshot(std::function<void(SnapshotPtr)> then) { return impl_->AskSnapshot(std::move(then)); }
 absl::StatusOr<QuoteResult> Engine::Quote(const ForecastInput& snapshot, int64_t prompt_tokens,
                                           int64_t max_tokens) const {

@@ -97,6 +97,10 @@ class Engine {
   // Ends every choice (or one) with kCancelled. Unknown ids are ignored.
   void Cancel(const std::string& id, int32_t choice = -1);
 
+  // ResourceExhausted, as Submit would say to the smallest request, when the queue is full: two atomic reads, so that a
+  // front end can refuse before it parses and tokenises.
+  absl::Status CanQueue() const;
+
   EngineStats Stats() const;
 
   // A snapshot of the scheduler for Quote, given to `then` on the engine thread, which must only hand it over: at once

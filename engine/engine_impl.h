@@ -38,6 +38,7 @@ class Engine::Impl {
   void Stop();
   absl::Status Submit(GenerateRequest request, std::shared_ptr<OutputSink> sink);
   void Cancel(const std::string& id, int32_t choice) { inbox_.Cancel(id, choice); }
+  absl::Status CanQueue() const { return inbox_.CanTake(1, 1); }
   absl::Status AskSnapshot(std::function<void(SnapshotPtr)> then) { return inbox_.AskSnapshot(std::move(then)); }
   absl::StatusOr<QuoteResult> Quote(const ForecastInput& snapshot, int64_t prompt_tokens, int64_t max_tokens) const;
   EngineStats Stats() const { return board_.Read(inbox_.waiting()); }
