@@ -135,7 +135,7 @@ void Engine::Impl::Receive(std::vector<Command>& commands) {
   for (Command& command : commands) {
     if (!command.asked) continue;
     if (snapshot == nullptr) snapshot = Snapshot();
-    command.asked->set_value(snapshot);
+    command.asked(snapshot);
   }
   commands.clear();  // drops the last reference of a request that has ended already
 }
@@ -279,8 +279,11 @@ absl::Status Engine::Submit(GenerateRequest request, std::shared_ptr<OutputSink>
   return impl_->Submit(std::move(request), std::move(sink));
 }
 void Engine::Cancel(const std::string& id, int32_t choice) { impl_->Cancel(id, choice); }
-absl::StatusOr<QuoteResult> Engine::Quote(int64_t prompt_tokens, int64_t max_tokens) const {
-  return impl_->Quote(prompt_tokens, max_tokens);
+absl::Status Engine::CanQueue() const { return impl_->CanQueue(); }
+absl::Status Engine::AskSnapshot(std::function<void(SnapshotPtr)> then) { return impl_->AskSnapshot(std::move(then)); }
+absl::StatusOr<QuoteResult> Engine::Quote(const ForecastInput& snapshot, int64_t prompt_tokens,
+                                          int64_t max_tokens) const {
+  return impl_->Quote(snapshot, prompt_tokens, max_tokens);
 }
 EngineStats Engine::Stats() const { return impl_->Stats(); }
 

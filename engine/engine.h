@@ -1,5 +1,4 @@
-// Engine: owns every sequence and runs the step loop on one thread. Submit, Cancel, Quote and Stats may be called from
-// any thread.
+// Engine: owns every sequence and runs the step loop on one thread. Everything but Start may be called from any thread.
 //
 //   Engine engine(options, spec, executor);  engine.Start();
 //   auto status = engine.Submit(request, sink);   // answers at once: queued, or why not
@@ -8,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -99,16 +99,20 @@ class Engine {
   // Ends every choice (or one) with kCancelled. Unknown ids are ignored.
   void Cancel(const std::string& id, int32_t choice = -1);
 
+  // ResourceExhausted, as Submit would say to the smallest request, when the queue is full: two atomic reads, so that a
+  // front end can refuse before it parses and tokenises.
+  absl::Status CanQueue() const;
+
   EngineStats Stats() const;
 
-  // What Submit would say to a request of this size for one choice of the default priority, and when it would start. Of
-  // a started engine; InvalidArgument: a number below 1 or beyond 32 bits; Unavailable: stopping.
-  //
-  // An idle engine answers at once. A busy one hands out a snapshot of its scheduler at the head of its next step, as
-  // it takes submissions, so that the caller sleeps for the rest of the step under way; the forecast itself then runs
-  // on the caller's thread. A snapshot that is kept up to date would spare that wait and cost each step O(waiting),
-  // asked for or not; all who ask during one step share one.
-  absl::StatusOr<QuoteResult> Quote(int64_t prompt_tokens, int64_t max_tokens) const;
+  // A snapshot of the scheduler for Quote, given to `then` on the engine thread, which must only hand it over: at once
+  // by an idle engine; by a busy one at the head of its next step, as it takes submissions, so that nobody waits on a
+  // thread for the rest of the step under way. One that is kept up to date would spare that wait and cost each step
+  // O(waiting), asked for or not; all who ask during one step share one. Unavailable: stopping; `then` is not called.
+  absl::Status AskSnapshot(std::function<void(SnapshotPtr)> then);
+  // What Submit would say to a request of this size for one choice of the default priority, and when it would start:
+  // the forecast runs here, on the caller's thread. InvalidArgument: a number below 1 or beyond 32 bits.
+  absl::StatusOr<QuoteResult> Quote(const ForecastInput& snapshot, int64_t prompt_tokens, int64_t max_tokens) const;
 
  private:
   class Impl;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -37,7 +38,9 @@ class Engine::Impl {
   void Stop();
   absl::Status Submit(GenerateRequest request, std::shared_ptr<OutputSink> sink);
   void Cancel(const std::string& id, int32_t choice) { inbox_.Cancel(id, choice); }
-  absl::StatusOr<QuoteResult> Quote(int64_t prompt_tokens, int64_t max_tokens);
+  absl::Status CanQueue() const { return inbox_.CanTake(1, 1); }
+  absl::Status AskSnapshot(std::function<void(SnapshotPtr)> then) { return inbox_.AskSnapshot(std::move(then)); }
+  absl::StatusOr<QuoteResult> Quote(const ForecastInput& snapshot, int64_t prompt_tokens, int64_t max_tokens) const;
   EngineStats Stats() const { return board_.Read(inbox_.waiting()); }
 
  private:

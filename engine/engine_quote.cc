@@ -1,5 +1,4 @@
 // The capacity quote. The engine thread only copies out what the forecast needs; the caller's thread does the rest.
-#include <future>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -18,7 +17,8 @@ absl::Status InRange(const char* name, int64_t value) {
 
 }  // namespace
 
-absl::StatusOr<QuoteResult> Engine::Impl::Quote(int64_t prompt_tokens, int64_t max_tokens) {
+absl::StatusOr<QuoteResult> Engine::Impl::Quote(const ForecastInput& snapshot, int64_t prompt_tokens,
+                                                int64_t max_tokens) const {
   HYSPARSE_RETURN_IF_ERROR(InRange("prompt_tokens", prompt_tokens));
   HYSPARSE_RETURN_IF_ERROR(InRange("max_tokens", max_tokens));
   QuoteResult quote;
@@ -39,11 +39,9 @@ absl::StatusOr<QuoteResult> Engine::Impl::Quote(int64_t prompt_tokens, int64_t m
   }
   if (const absl::Status fits = blocks_.CanEverFit(tokens); !fits.ok()) return refuse(std::string(fits.message()));
 
-  HYSPARSE_ASSIGN_OR_RETURN(std::future<SnapshotPtr> asked, inbox_.AskSnapshot());
-  const SnapshotPtr snapshot = asked.get();
-  quote.sessions_now = snapshot->room.Times(need);
+  quote.sessions_now = snapshot.room.Times(need);
   const Forecast forecast =
-      MakeForecast(*snapshot, static_cast<int32_t>(prompt_tokens), static_cast<int32_t>(max_tokens));
+      MakeForecast(snapshot, static_cast<int32_t>(prompt_tokens), static_cast<int32_t>(max_tokens));
   quote.ahead = forecast.ahead;
   quote.ahead_tokens = forecast.ahead_tokens;
   if (const absl::Status queue = inbox_.CanTake(1, prompt_tokens); !queue.ok()) {

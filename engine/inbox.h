@@ -7,7 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <future>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -16,21 +16,18 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "engine/quote.h"
 #include "engine/sequence.h"
 
 namespace hysparse {
-
-struct ForecastInput;
-using SnapshotPtr = std::shared_ptr<const ForecastInput>;
 
 // A submission; with `request` null a cancellation, or a question when `asked` is set.
 struct Command {
   std::shared_ptr<RequestState> request;
   std::string cancel_id;
   int32_t cancel_choice = -1;
-  std::shared_ptr<std::promise<SnapshotPtr>> asked;
+  std::function<void(SnapshotPtr)> asked;
 };
 
 class Inbox {
@@ -50,7 +47,7 @@ class Inbox {
       }
       waiting_.fetch_add(n, std::memory_order_relaxed);
       waiting_tokens_.fetch_add(tokens, std::memory_order_relaxed);
-      commands_.push_back({std::move(request), {}, -1, nullptr});
+      commands_.push_back({std::move(request), {}, -1, {}});
     }
     ready_.notify_one();
     return absl::OkStatus();
@@ -71,24 +68,22 @@ class Inbox {
     return absl::OkStatus();
   }
 
-  // Answered at the head of the next step, at once when the engine idles. Unavailable: stopping.
-  absl::StatusOr<std::future<SnapshotPtr>> AskSnapshot() {
-    auto asked = std::make_shared<std::promise<SnapshotPtr>>();
-    std::future<SnapshotPtr> answer = asked->get_future();
+  // Answered on the engine thread at the head of the next step, at once when the engine idles. Unavailable: stopping.
+  absl::Status AskSnapshot(std::function<void(SnapshotPtr)> then) {
     {
       std::lock_guard lock(mutex_);
       if (stopping_) return absl::UnavailableError("the engine is stopping");
-      commands_.push_back({nullptr, {}, -1, std::move(asked)});
+      commands_.push_back({nullptr, {}, -1, std::move(then)});
     }
     ready_.notify_one();
-    return answer;
+    return absl::OkStatus();
   }
 
   void Cancel(const std::string& id, int32_t choice) {
     {
       std::lock_guard lock(mutex_);
       if (!ids_.contains(id)) return;
-      commands_.push_back({nullptr, id, choice, nullptr});
+      commands_.push_back({nullptr, id, choice, {}});
     }
     ready_.notify_one();
   }

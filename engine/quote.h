@@ -3,12 +3,17 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "engine/kv/residency.h"
 
 namespace hysparse {
+
+// What a quote is made from: the scheduler's state at the head of a step (schedule/forecast.h).
+struct ForecastInput;
+using SnapshotPtr = std::shared_ptr<const ForecastInput>;
 
 enum class Verdict : uint8_t {
   kAdmit,   // the next plan would admit it

@@ -33,9 +33,10 @@ void App::Stop() {
   if (std::exchange(stopped_, true)) return;
   gate_.Close();
   http_.Stop();
-  request_pool_.join();
-  // Ends every sequence, so that the last outputs reach the text pool before it is joined.
+  // Ends every sequence and answers every question, so that the last outputs and quotes reach the pools before these
+  // are joined.
   if (const auto model = slot_.Get()) model->engine->Stop();
+  request_pool_.join();
   text_pool_.join();
   slot_.Set(nullptr);
 }

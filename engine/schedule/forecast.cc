@@ -2,38 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <limits>
-#include <queue>
 #include <utility>
+
+#include "engine/schedule/forecast_state.h"
 
 namespace hysparse {
 namespace {
 
-constexpr double kLeastCost = 1e-6;  // of a prefill: less is rounding
-constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
-
-// One that runs or is spilled.
-struct Job {
-  ForecastSequence sequence;
-  double cost_left = 0, token_cost = 0;  // of its prefill; of one token of it
-  int64_t decodes_left = 0;              // steps it takes part in once its prefill is done
-  int64_t start = 0, end = kNever;       // steps: of its first decode; when what it holds can be had
-  int64_t promised_until = kNever;       // the step from which it takes more than its promise
-  double global = 0, window = 0;         // pages promised
-  bool running = false, growing = false, is_new = false;
-  uint32_t turn = 0;  // entries of the queues below that name another turn are void
-};
-
-struct Event {
-  int64_t at = 0;  // a step, or an id
-  size_t job = 0;
-  uint32_t turn = 0;
-  bool operator>(const Event& other) const { return at > other.at; }
-};
-using Events = std::priority_queue<Event, std::vector<Event>, std::greater<>>;
-
-class Simulation {
+class Simulation : ForecastState {
  public:
   Simulation(const ForecastInput& in, const ForecastSequence& request);
   Forecast Run();
@@ -47,16 +23,6 @@ class Simulation {
     PageNeed need;
   };
 
-  size_t NewJob(const ForecastSequence& sequence);
-  int64_t DecodesLeft(const ForecastSequence& sequence) const;
-  PageNeed NeedWith(const ForecastSequence& sequence, int32_t reserve) const;
-  KvRoom Room() const;
-  bool CanProvide(const PageNeed& need) const { return Room().CanProvide(need); }
-  void Claim(Job& job, const PageNeed& need);
-  void Begin(size_t at);
-  void BeginDecode(size_t at);
-  void Stop(size_t at);
-
   void PreemptYoungest();
   void Return();
   void Admit();
@@ -66,145 +32,22 @@ class Simulation {
   void EndPrefills(size_t oldest);
   void Jump();
   void Settle();
-  // Drops void entries, then the first or null.
-  const Event* First(Events& events) {
-    while (!events.empty() && events.top().turn != jobs_[events.top().job].turn) events.pop();
-    return events.empty() ? nullptr : &events.top();
-  }
 
-  const ForecastInput& in_;
   const ForecastSequence new_;
-  const double budget_, page_tokens_;
+  const double budget_;
   size_t place_ = 0, next_ = 0;
   std::vector<Refused> refused_;
-  std::vector<Job> jobs_;
-  std::vector<size_t> free_jobs_, spilled_;  // spilled: oldest first
-  std::vector<size_t> prefills_;             // least left first
-  Events oldest_, ends_, growth_;            // prefills by id; decodes by end; by promised_until
-  double global_spare_ = 0, window_spare_ = 0;
-  int64_t step_ = 0, running_ = 0, alongside_ = 0, decodes_ = 0, growing_ = 0;
-  double depth_ = 0, seconds_ = 0, step_seconds_ = 0;
-  bool started_ = false, done_ = false;
+  double seconds_ = 0, step_seconds_ = 0;
+  bool started_ = false;
 };
 
 Simulation::Simulation(const ForecastInput& in, const ForecastSequence& request)
-    : in_(in),
-      new_(request),
-      budget_(std::max(1, in.options.max_num_batched_tokens)),
-      page_tokens_(std::max(1, in.layout.global.page_tokens)),
-      global_spare_(static_cast<double>(in.room.global_spare)),
-      window_spare_(static_cast<double>(in.room.window_spare)) {
+    : ForecastState(in), new_(request), budget_(std::max(1, in.options.max_num_batched_tokens)) {
   const auto before = [](const ForecastSequence& a, const ForecastSequence& b) {
     return std::pair(a.queue_key, a.id) < std::pair(b.queue_key, b.id);
   };
   place_ =
       static_cast<size_t>(std::upper_bound(in.waiting.begin(), in.waiting.end(), new_, before) - in.waiting.begin());
-  jobs_.reserve(in.running.size() + in.spilled.size() + static_cast<size_t>(in.options.max_num_seqs));
-  alongside_ = static_cast<int64_t>(in.running.size());
-  for (const ForecastSequence& sequence : in.running) {
-    const size_t at = NewJob(sequence);
-    jobs_[at].global = static_cast<double>(sequence.pages.global);
-    jobs_[at].window = static_cast<double>(sequence.pages.window);
-    Begin(at);
-  }
-  alongside_ = 0;
-  for (const ForecastSequence& sequence : in.spilled) spilled_.push_back(NewJob(sequence));
-}
-
-size_t Simulation::NewJob(const ForecastSequence& sequence) {
-  size_t at = jobs_.size();
-  if (free_jobs_.empty()) {
-    jobs_.emplace_back();
-  } else {
-    at = free_jobs_.back();
-    free_jobs_.pop_back();
-  }
-  Job job;
-  job.turn = jobs_[at].turn;
-  job.sequence = sequence;
-  job.cost_left = in_.options.cost.Of(sequence.kv_tokens, sequence.prefill_left);
-  job.token_cost = job.cost_left / std::max(1, sequence.prefill_left);
-  job.decodes_left = DecodesLeft(sequence);
-  jobs_[at] = job;
-  return at;
-}
-
-int64_t Simulation::DecodesLeft(const ForecastSequence& s) const {
-  const double most = s.max_tokens - s.output_tokens;
-  const double whole = in_.length_ratio * s.max_tokens - s.output_tokens;
-  const double expected = whole > 0 ? whole : in_.length_ratio * most;
-  const int64_t tokens = most > 0 ? std::clamp<int64_t>(std::llround(expected), 1, static_cast<int64_t>(most)) : 0;
-  return s.prefill_left > 0 ? std::max<int64_t>(0, tokens - 1) : tokens;  // a prefill's last step samples the first
-}
-
-// For the tokens that it has and at most `reserve` more.
-PageNeed Simulation::NeedWith(const ForecastSequence& s, int32_t reserve) const {
-  const int64_t known = int64_t{s.kv_tokens} + s.prefill_left;
-  const int64_t most = std::max(known, known - s.output_tokens + s.max_tokens - 1);
-  return NeedOf(in_.layout, std::min(most, known + std::max(0, std::min(reserve, s.max_tokens - s.output_tokens))));
-}
-
-KvRoom Simulation::Room() const {
-  KvRoom room = in_.room;
-  room.global_spare = static_cast<int64_t>(std::floor(global_spare_));
-  room.window_spare = static_cast<int64_t>(std::floor(window_spare_));
-  return room;
-}
-
-void Simulation::Claim(Job& job, const PageNeed& need) {
-  job.global = static_cast<double>(need.global);
-  job.window = static_cast<double>(need.window);
-  global_spare_ -= job.global;
-  window_spare_ -= job.window;
-}
-
-// What it needs is claimed.
-void Simulation::Begin(size_t at) {
-  ++running_;
-  Job& job = jobs_[at];
-  job.running = true;
-  if (job.cost_left <= kLeastCost) return BeginDecode(at);
-  const auto shorter = [&](size_t a, size_t b) { return jobs_[a].cost_left < jobs_[b].cost_left; };
-  prefills_.insert(std::upper_bound(prefills_.begin(), prefills_.end(), at, shorter), at);
-  oldest_.push({job.sequence.id, at, job.turn});
-}
-
-void Simulation::BeginDecode(size_t at) {
-  Job& job = jobs_[at];
-  job.sequence.kv_tokens += std::exchange(job.sequence.prefill_left, 0);
-  job.cost_left = 0;
-  if (job.is_new) done_ = true;
-  ++job.turn;
-  // The last token is known one plan late, unless there was no other work to plan.
-  job.start = step_;
-  job.end = step_ + job.decodes_left + (std::max(running_, alongside_) > 1 ? 1 : 0);
-  ends_.push({job.end, at, job.turn});
-  ++decodes_;
-  depth_ += job.sequence.kv_tokens;
-  const double beyond = job.global * page_tokens_ - job.sequence.kv_tokens;
-  if (in_.layout.global.layers > 0 && beyond < static_cast<double>(job.decodes_left)) {
-    job.promised_until = step_ + std::max<int64_t>(0, static_cast<int64_t>(beyond));
-    growth_.push({job.promised_until, at, job.turn});
-  }
-}
-
-// It lets go of all that it holds.
-void Simulation::Stop(size_t at) {
-  Job& job = jobs_[at];
-  ++job.turn;
-  --running_;
-  job.running = false;
-  global_spare_ += job.global;
-  window_spare_ += job.window;
-  if (job.end == kNever) {
-    std::erase(prefills_, at);
-    return;
-  }
-  --decodes_;
-  depth_ -= static_cast<double>(job.sequence.kv_tokens + step_ - job.start);
-  if (!std::exchange(job.growing, false)) return;
-  --growing_;
-  global_spare_ += static_cast<double>(step_ - job.promised_until) / page_tokens_;
 }
 
 void Simulation::PreemptYoungest() {

@@ -58,6 +58,7 @@ absl::Status GenerateCall::StartSession(const v1::GenerateRequest& request, cons
   if (model_ == nullptr) return absl::UnavailableError("the model is still loading");
   pass_ = context_.gate.Enter();
   if (!pass_) return absl::UnavailableError("the server is shutting down");
+  HYSPARSE_RETURN_IF_ERROR(model_->engine->CanQueue());  // before anything is tokenised
   if (!request.model().empty() && !model_->Answers(request.model())) return ModelNotFound(request.model());
   HYSPARSE_ASSIGN_OR_RETURN(const GenerationSpec spec, ToGenerationSpec(request, *model_, tenant));
   const GenerationLimits limits{.vocab = model_->spec.vocab,

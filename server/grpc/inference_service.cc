@@ -63,7 +63,7 @@ absl::Status Tokenise(const ServedModel& model, const v1::TokenizeRequest& reque
   return absl::OkStatus();
 }
 
-absl::Status AnswerQuote(const ServedModel& model, const v1::QuoteRequest& request, v1::QuoteResponse* response) {
+absl::StatusOr<QuoteSpec> ToQuoteSpec(const v1::QuoteRequest& request, const ServedModel& model) {
   if (!request.model().empty() && !model.Answers(request.model())) return ModelNotFound(request.model());
   QuoteSpec spec;
   if (request.has_max_tokens()) spec.max_tokens = request.max_tokens();
@@ -71,7 +71,10 @@ absl::Status AnswerQuote(const ServedModel& model, const v1::QuoteRequest& reque
   if (request.has_chat()) {
     HYSPARSE_ASSIGN_OR_RETURN(spec.messages, ToPrompt(request.chat()));
   }
-  HYSPARSE_ASSIGN_OR_RETURN(const QuoteResult quote, QuoteFor(model, spec));
+  return spec;
+}
+
+void FillQuote(const QuoteResult& quote, v1::QuoteResponse* response) {
   constexpr v1::Verdict kVerdicts[] = {v1::VERDICT_ADMIT, v1::VERDICT_QUEUE, v1::VERDICT_REFUSE};
   response->set_verdict(kVerdicts[static_cast<size_t>(quote.verdict)]);
   response->set_reason(quote.reason);
@@ -85,7 +88,6 @@ absl::Status AnswerQuote(const ServedModel& model, const v1::QuoteRequest& reque
   response->set_queue_tokens(quote.ahead_tokens);
   if (quote.start_s) response->set_start_seconds(*quote.start_s);
   if (quote.first_token_s) response->set_first_token_seconds(*quote.first_token_s);
-  return absl::OkStatus();
 }
 
 // The loaded model, for a caller that may use it.
@@ -153,8 +155,15 @@ grpc::ServerUnaryReactor* InferenceService::Quote(grpc::CallbackServerContext* c
   if (!model.ok()) {
     reactor->Finish(ToGrpcStatus(model.status()));
   } else {
-    boost::asio::post(context_.worker_pool,
-                      [=, model = *model] { reactor->Finish(ToGrpcStatus(AnswerQuote(*model, *request, response))); });
+    boost::asio::post(context_.worker_pool, [=, &workers = context_.worker_pool, model = *model] {
+      const absl::StatusOr<QuoteSpec> spec = ToQuoteSpec(*request, *model);
+      const auto finish = [=](const absl::StatusOr<QuoteResult>& quote) {
+        if (quote.ok()) FillQuote(*quote, response);
+        reactor->Finish(ToGrpcStatus(quote.status()));
+      };
+      const absl::Status asked = spec.ok() ? QuoteFor(model, *spec, workers, finish) : spec.status();
+      if (!asked.ok()) finish(asked);
+    });
   }
   return reactor;
 }

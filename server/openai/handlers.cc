@@ -53,6 +53,15 @@ absl::Status CheckCall(App& app, const ServedModel& model, const std::string& na
   return absl::OkStatus();
 }
 
+// Says no at once while the queue is full: what a refusal costs is taken from those who are being served, and behind a
+// pool that is busy with long prompts it would come late. Submit asks again.
+bool RefusedAsFull(App& app, const Exchange& exchange) {
+  const Model model = app.model();
+  const absl::Status room = model != nullptr ? model->engine->CanQueue() : absl::OkStatus();
+  if (!room.ok()) exchange->Respond(ErrorResponse(ToApiError(room)));
+  return !room.ok();
+}
+
 // Runs `work` on the request pool. It answers itself, or returns an error that is answered here.
 template <typename Work>
 void OnRequestPool(App& app, Exchange exchange, Work work) {
@@ -121,12 +130,14 @@ absl::Status Generate(App& app, const Model& model, const Exchange& exchange, ab
 }  // namespace
 
 void HandleChat(App& app, Exchange exchange) {
+  if (RefusedAsFull(app, exchange)) return;
   OnRequestPool(app, std::move(exchange), [](App& a, const Model& model, const Exchange& e) {
     return Generate(a, model, e, ParseChat(e->request().body, SamplingDefaults(model->spec)));
   });
 }
 
 void HandleCompletions(App& app, Exchange exchange) {
+  if (RefusedAsFull(app, exchange)) return;
   OnRequestPool(app, std::move(exchange), [](App& a, const Model& model, const Exchange& e) {
     return Generate(a, model, e, ParseCompletion(e->request().body, SamplingDefaults(model->spec)));
   });
@@ -153,9 +164,9 @@ void HandleCapacity(App& app, Exchange exchange) {
   OnRequestPool(app, std::move(exchange), [](App& a, const Model& model, const Exchange& e) -> absl::Status {
     HYSPARSE_ASSIGN_OR_RETURN(const CapacityCall call, ParseCapacity(e->request().body));
     HYSPARSE_RETURN_IF_ERROR(CheckCall(a, *model, call.model, call.unknown_fields));
-    HYSPARSE_ASSIGN_OR_RETURN(const QuoteResult quote, QuoteFor(*model, call.spec));
-    Respond(e, CapacityReply(*model, quote));
-    return absl::OkStatus();
+    return QuoteFor(model, call.spec, a.request_pool(), [model, e](const absl::StatusOr<QuoteResult>& quote) {
+      Respond(e, quote.ok() ? absl::StatusOr<std::string>(CapacityReply(*model, *quote)) : quote.status());
+    });
   });
 }
 

@@ -17,7 +17,7 @@ namespace {
 TEST(QuoteTest, AnIdleEngineAdmits) {
   TestEngine test;
   test.engine.Start();
-  const auto quote = test.engine.Quote(100, 20);
+  const auto quote = test.Quote(100, 20);
   ASSERT_TRUE(quote.ok()) << quote.status();
   EXPECT_EQ(quote->verdict, Verdict::kAdmit);
   const KvBytes bytes = TestLayout().AllocatedBytes(119);
@@ -28,7 +28,7 @@ TEST(QuoteTest, AnIdleEngineAdmits) {
   EXPECT_FALSE(quote->start_s) << "nothing was measured";
   test.Submit(TestRequest("a", 40, 10))->Wait();
   test.StatsWhenIdle();
-  const auto measured = test.engine.Quote(100, 20);
+  const auto measured = test.Quote(100, 20);
   ASSERT_TRUE(measured.ok());
   EXPECT_EQ(measured->start_s, 0);
   EXPECT_GT(measured->first_token_s.value_or(0), 0);
@@ -37,11 +37,11 @@ TEST(QuoteTest, AnIdleEngineAdmits) {
 TEST(QuoteTest, WhatCanNeverRunIsRefusedWithTheNumbers) {
   TestEngine test(TestOptions(20, 20));
   test.engine.Start();
-  const auto context = test.engine.Quote(500, 13);
+  const auto context = test.Quote(500, 13);
   ASSERT_TRUE(context.ok());
   EXPECT_EQ(context->verdict, Verdict::kRefuse);
   EXPECT_NE(context->reason.find("512"), std::string::npos) << context->reason;
-  const auto memory = test.engine.Quote(400, 100);
+  const auto memory = test.Quote(400, 100);
   ASSERT_TRUE(memory.ok());
   EXPECT_EQ(memory->verdict, Verdict::kRefuse);
   EXPECT_NE(memory->reason.find("needs 63 global"), std::string::npos) << memory->reason;
@@ -50,10 +50,11 @@ TEST(QuoteTest, WhatCanNeverRunIsRefusedWithTheNumbers) {
 
 TEST(QuoteTest, NumbersThatAreNoSizes) {
   TestEngine test;
+  test.engine.Start();
   for (const int64_t wrong : {int64_t{0}, int64_t{-1}, int64_t{1} << 31, std::numeric_limits<int64_t>::max(),
                               std::numeric_limits<int64_t>::min()}) {
-    EXPECT_TRUE(absl::IsInvalidArgument(test.engine.Quote(wrong, 5).status()));
-    EXPECT_TRUE(absl::IsInvalidArgument(test.engine.Quote(5, wrong).status()));
+    EXPECT_TRUE(absl::IsInvalidArgument(test.Quote(wrong, 5).status()));
+    EXPECT_TRUE(absl::IsInvalidArgument(test.Quote(5, wrong).status()));
   }
 }
 
@@ -69,7 +70,7 @@ TEST(QuoteTest, ABusyEngineQueuesAndAFullQueueRefuses) {
   test.engine.Start();
   test.Submit(TestRequest("a", 10, 400))->WaitForTokens(1);
   test.Submit(TestRequest("b", 10, 5));
-  const auto queued = test.engine.Quote(10, 5);
+  const auto queued = test.Quote(10, 5);
   ASSERT_TRUE(queued.ok());
   EXPECT_EQ(queued->verdict, Verdict::kQueue);
   EXPECT_EQ(queued->ahead, 1);
@@ -78,7 +79,7 @@ TEST(QuoteTest, ABusyEngineQueuesAndAFullQueueRefuses) {
   EXPECT_GT(queued->first_token_s.value_or(0), *queued->start_s);
   EXPECT_LT(queued->sessions_now, queued->sessions_empty);
   test.Submit(TestRequest("c", 10, 5));
-  const auto full = test.engine.Quote(10, 5);
+  const auto full = test.Quote(10, 5);
   ASSERT_TRUE(full.ok());
   EXPECT_EQ(full->verdict, Verdict::kRefuse);
   EXPECT_NE(full->reason.find("2 of 2"), std::string::npos) << full->reason;
@@ -93,7 +94,7 @@ TEST(QuoteTest, ManyThreadsAskWhileRequestsRunAndTheEngineStops) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0;; ++i) {
-        const auto quote = test.engine.Quote(1 + (i + t) % 300, 1 + i % 100);
+        const auto quote = test.Quote(1 + (i + t) % 300, 1 + i % 100);
         if (!quote.ok()) {
           EXPECT_TRUE(absl::IsUnavailable(quote.status())) << quote.status();
           return;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -117,6 +118,13 @@ struct TestEngine {
     const absl::Status status = engine.Submit(std::move(request), sink);
     EXPECT_TRUE(status.ok()) << status;
     return sink;
+  }
+  // As a front end asks, which waits for nothing.
+  absl::StatusOr<QuoteResult> Quote(int64_t prompt_tokens, int64_t max_tokens) {
+    std::promise<SnapshotPtr> given;
+    const absl::Status asked = engine.AskSnapshot([&](const SnapshotPtr& snapshot) { given.set_value(snapshot); });
+    if (!asked.ok()) return asked;
+    return engine.Quote(*given.get_future().get(), prompt_tokens, max_tokens);
   }
   // The figures are published after the step whose outputs a sink has seen already.
   EngineStats StatsWhenIdle() {

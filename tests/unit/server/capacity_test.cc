@@ -2,7 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include "tests/unit/server/test_server.h"
 
@@ -78,6 +81,28 @@ TEST(Capacity, ABusyServerQueues) {
   EXPECT_GT(quote["predicted_start_seconds"], 0);
   EXPECT_GT(quote["predicted_first_token_seconds"], quote["predicted_start_seconds"]);
   running.Reset();
+}
+
+TEST(Capacity, QuotesThatWaitForTheStepHoldNoWorker) {
+  StepGate gate;
+  TestServer server;
+  std::atomic<bool> begun = false;
+  server.script()->before_step = [&] {
+    begun = true;
+    gate.Wait();
+  };
+  Client running(server.port());
+  running.Send(Chat());
+  while (!begun) std::this_thread::sleep_for(milliseconds(1));
+  std::vector<std::unique_ptr<Client>> asking;
+  for (int i = 0; i < 4 * server.app().options().worker_threads; ++i) {
+    asking.push_back(std::make_unique<Client>(server.port()));
+    asking.back()->Send(Post("/v1/capacity", R"({"prompt_tokens": 100, "max_tokens": 50})"));
+  }
+  EXPECT_EQ(asking.back()->ReadSome(milliseconds(50)), "") << "answered in the middle of a step";
+  EXPECT_EQ(server.Exchange(Post("/tokenize", R"({"prompt": "a river"})")).status, 200);
+  gate.Open();
+  for (auto& client : asking) EXPECT_EQ(client->Read().status, 200);
 }
 
 TEST(Capacity, BadInputNamesTheField) {

@@ -341,6 +341,28 @@ TEST(Serving, AFullQueueAnswers429) {
   for (auto& client : clients) EXPECT_EQ(client->Read().status, 200);
 }
 
+TEST(Serving, AFullQueueRefusesBeforeItParses) {
+  StepGate gate;
+  TestServer server;
+  server.script()->before_step = [&] { gate.Wait(); };
+  std::vector<std::unique_ptr<Client>> clients;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (server.Stats().waiting < 64 && std::chrono::steady_clock::now() < deadline) {
+    clients.push_back(std::make_unique<Client>(server.port()));
+    clients.back()->Send(Completion({{"prompt", "x"}}));
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  for (const char* path : {"/v1/completions", "/v1/chat/completions"}) {
+    const ClientResponse refused = server.Exchange(Post(path, "no JSON"));
+    EXPECT_EQ(refused.status, 429) << path;
+    EXPECT_EQ(refused.Header("retry-after"), "1");
+    EXPECT_THAT(refused.body, HasSubstr("64 of 64"));
+  }
+  gate.Open();
+  for (auto& client : clients) EXPECT_NE(client->Read().status, 0);
+  EXPECT_EQ(server.Exchange(Post("/v1/completions", "no JSON")).status, 400);
+}
+
 TEST(Serving, KeepsALongPrefillsStreamAlive) {
   StepGate gate;
   TestServer server;
