@@ -79,9 +79,8 @@ Json ReportAsJson(const SimulationReport& r) {
           {"arena",
            {{"bytes", r.arena_bytes},
             {"memory_refusals", r.memory_refusals},
-            {"mean_stranded_bytes", r.mean_stranded},
-            {"most_stranded_bytes", r.most_stranded},
-            {"usable_share", r.usable()}}},
+            {"least_usable_share", r.least_usable},
+            {"mean_usable_share", r.mean_usable}}},
           {"refusal", r.refusal},
           {"series", SeriesAsJson(r.series)}};
 }
