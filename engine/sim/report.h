@@ -18,6 +18,8 @@ struct ClassReport {
   std::map<std::string, int64_t> refused;         // by reason
   std::vector<float> ttft, tpot, queue, prefill;  // of turns whose first token is out; tpot: of finished ones
   std::vector<float> first_prefill;               // of first turns: prompts that are computed whole
+  std::vector<float> stall;                       // longest time between two tokens; of finished turns
+  std::vector<float> preempted;                   // times; of finished turns
 };
 
 struct SeriesPoint {

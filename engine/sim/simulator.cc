@@ -51,7 +51,7 @@ class Simulator {
   };
   struct LiveTurn {
     std::shared_ptr<Session> session;
-    double arrived = 0, started = -1, first_token = -1, last_token = 0;
+    double arrived = 0, started = -1, first_token = -1, last_token = 0, stall = 0;
   };
 
   void Receive();
@@ -186,6 +186,7 @@ void Simulator::CommitSequence(const StepInFlight& step, const PlannedSequence& 
 
 void Simulator::ObserveToken(LiveTurn& turn) {
   ++report_.output_tokens;
+  if (turn.first_token >= 0) turn.stall = std::max(turn.stall, now_ - turn.last_token);
   turn.last_token = now_;
   if (turn.first_token >= 0) return;
   turn.first_token = now_;
@@ -199,6 +200,8 @@ void Simulator::Finish(Sequence& sequence, FinishReason reason) {
   const LiveTurn turn = live_.at(sequence.id());
   ClassReport& of = report_.classes[static_cast<size_t>(turn.session->session_class)];
   ++of.finished;
+  of.stall.push_back(static_cast<float>(turn.stall));
+  of.preempted.push_back(static_cast<float>(sequence.schedule.preempted));
   if (const int32_t tokens = sequence.output_tokens(); tokens > 1) {
     of.tpot.push_back(static_cast<float>((turn.last_token - turn.first_token) / (tokens - 1)));
   }

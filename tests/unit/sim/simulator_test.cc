@@ -86,6 +86,9 @@ TEST_F(SimulatorTest, SpillsUnderPressureAndFinishesAll) {
   EXPECT_GT(report.scheduler.spills, 0);
   EXPECT_EQ(report.scheduler.returns, report.scheduler.spills);
   EXPECT_GT(report.memory_refusals, 0);
+  const auto& of = report.classes[0];
+  EXPECT_EQ(std::accumulate(of.preempted.begin(), of.preempted.end(), 0.0), report.scheduler.preemptions);
+  EXPECT_GT(Percentile(of.stall, 1), 10 * Percentile(of.tpot, 0.5)) << "somebody waited on the host";
 }
 
 TEST(Usable, CountsWhatTheWorseClassCouldHave) {
