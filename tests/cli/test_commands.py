@@ -342,5 +342,6 @@ def test_simulate_says_what_is_wrong(hysparse, checkpoint, tmp_path):
 
 
 def test_simulate_as_text(hysparse, checkpoint):
-    text = hysparse("simulate", checkpoint(), "--gpu-memory", "20MB", "--workload", "overload", "--duration", 5).stdout
+    text = hysparse("simulate", checkpoint(), "--gpu-memory", "20MB", "--workload", "overload", "--duration", 5,
+                    "--step-overhead", 0.02).stdout
     assert "capacity" in text and "chat" in text
