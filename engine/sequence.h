@@ -107,6 +107,7 @@ class Sequence {
     bool admitted = false;      // once, ever
     uint64_t busy_step = 0;     // planned, preempted or returned in this step
     int32_t slot = -1;          // while it has pages on the device
+    int32_t preempted = 0;      // times
     int32_t reused_tokens = 0;  // at its first admission
   } schedule;
   Clock::time_point first_scheduled, first_token, last_token;  // set by the engine; epoch: not yet

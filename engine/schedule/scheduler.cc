@@ -82,7 +82,7 @@ void Scheduler::PlanDecodes() {
   }
 }
 
-// Preempts the youngest, whose pages the plans after this one will have. One at a time: what it frees may be enough.
+// Preempts one whose pages the plans after this one will have. One at a time: what it frees may be enough.
 void Scheduler::MakeRoom(const SequencePtr& sequence) {
   if (spilled_now_ || blocks_->moving()) return;
   for (const KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
@@ -90,7 +90,8 @@ void Scheduler::MakeRoom(const SequencePtr& sequence) {
   }
   SequencePtr victim = sequence;
   for (const SequencePtr& other : running_) {
-    if (!Busy(*other) && other->id() > victim->id()) victim = other;
+    if (Busy(*other) || other->id() < victim->id()) continue;
+    if (other->kv()->claimed().global == other->kv()->global().size()) victim = other;
   }
   Preempt(victim);
 }
@@ -99,6 +100,7 @@ void Scheduler::Preempt(const SequencePtr& victim) {
   spilled_now_ = changed_ = true;
   FreeSlot(*victim);
   victim->schedule.busy_step = step_;
+  ++victim->schedule.preempted;
   ++stats_.preemptions;
   if (blocks_->Spill(*victim->kv())) {
     const auto younger = [&](const SequencePtr& other) { return other->id() > victim->id(); };
@@ -131,7 +133,7 @@ void Scheduler::PlanAdmissions() {
     const SequencePtr sequence = *it;
     if (Busy(*sequence)) return;  // preempted just now
     if (!Admit(sequence)) {
-      if (sequence->schedule.overtaken >= options_.max_overtakes) return;
+      if (sequence->schedule.preempted > 0 || sequence->schedule.overtaken >= options_.max_overtakes) return;
       ++refused;
       ++it;
       continue;
@@ -182,7 +184,7 @@ double Scheduler::CostLeft(const Sequence& sequence) const {
   return options_.cost.Of(sequence.planned_kv(), sequence.pending_tokens());
 }
 
-KvRequest Scheduler::RequestOf(const Sequence& sequence, int32_t reserve, std::vector<int32_t>& tokens,
+KvRequest Scheduler::RequestOf(const Sequence& sequence, std::vector<int32_t>& tokens,
                                std::vector<uint64_t>& hashes) const {
   const RequestState& shared = *sequence.shared();
   KvRequest request;
@@ -191,7 +193,8 @@ KvRequest Scheduler::RequestOf(const Sequence& sequence, int32_t reserve, std::v
   request.salt = shared.salt;
   request.cached = shared.cached && !sequence.scores_prompt();
   request.prompt_tokens = sequence.prompt_tokens();
-  request.promise = std::min<int64_t>(sequence.max_kv_tokens(), int64_t{sequence.planned_tokens()} + reserve);
+  request.promise =
+      std::min<int64_t>(sequence.max_kv_tokens(), int64_t{sequence.planned_tokens()} + ReserveOf(sequence));
   if (sequence.output_tokens() > 0) {
     tokens = shared.request.prompt;
     for (int32_t at = sequence.prompt_tokens(); at < sequence.num_tokens(); ++at) tokens.push_back(sequence.token(at));
@@ -202,15 +205,19 @@ KvRequest Scheduler::RequestOf(const Sequence& sequence, int32_t reserve, std::v
   return request;
 }
 
+int32_t Scheduler::ReserveOf(const Sequence& sequence) const {
+  const int32_t left = sequence.request().max_tokens - sequence.output_tokens(), times = sequence.schedule.preempted;
+  if (times == 0) return std::min(left, options_.output_reserve);
+  const int64_t first = std::max(kReturnReserve, options_.output_reserve);
+  return static_cast<int32_t>(std::min<int64_t>(left, first << std::min(times - 1, 31)));
+}
+
 bool Scheduler::Admit(const SequencePtr& sequence) {
   Sequence::Schedule& note = sequence->schedule;
   if (note.refused && !blocks_->CanProvide(note.lacked)) return false;
-  const int32_t left = sequence->request().max_tokens - sequence->output_tokens();
   std::vector<int32_t> tokens;
   std::vector<uint64_t> hashes;
-  const int32_t reserve =
-      std::min(left, note.admitted ? std::max(kReturnReserve, options_.output_reserve) : options_.output_reserve);
-  std::unique_ptr<SequenceKv> kv = blocks_->Admit(RequestOf(*sequence, reserve, tokens, hashes), &note.lacked);
+  std::unique_ptr<SequenceKv> kv = blocks_->Admit(RequestOf(*sequence, tokens, hashes), &note.lacked);
   note.refused = kv == nullptr;
   if (kv == nullptr) return false;
   if (!note.admitted) {
@@ -223,11 +230,9 @@ bool Scheduler::Admit(const SequencePtr& sequence) {
 }
 
 bool Scheduler::Return(const SequencePtr& sequence) {
-  const int32_t left = sequence->request().max_tokens - sequence->output_tokens();
-  const int32_t reserve = std::min(left, std::max(kReturnReserve, options_.output_reserve));
   std::vector<int32_t> tokens;
   std::vector<uint64_t> hashes;
-  if (!blocks_->Return(*sequence->kv(), RequestOf(*sequence, reserve, tokens, hashes))) return false;
+  if (!blocks_->Return(*sequence->kv(), RequestOf(*sequence, tokens, hashes))) return false;
   TakeSlot(*sequence);
   return true;
 }

@@ -16,8 +16,10 @@
 //   nobody is passed in this way by more than 2 * max_overtakes of those that came later.
 // - A sequence is admitted when its prompt and min(max_tokens, output_reserve) more tokens can be promised. One that
 //   cannot be may be passed by max_overtakes others that can, then the queue waits for it.
-// - Beyond its promise a decode takes what is free. When nothing is, the youngest running sequence is spilled to the
-//   host; if the host arena is full it is computed again later. Nothing is admitted before all have returned.
+// - Beyond its promise a decode takes what is free. When nothing is, the youngest of those that hold all they were
+//   promised is spilled to the host; if the host arena is full it is computed again later. Nothing is admitted before
+//   all have returned. At its n-th return a sequence is promised 2^(n - 1) times the reserve, so it makes as many,
+//   less a page, before it leaves again, and leaves O(log max_tokens) times.
 // - Prefills share the budget, which counts tokens by their cost (step_cost.h): the one with the least left first, but
 //   the oldest has at least an eighth. So a short prompt is computed in the step that it comes to, whatever runs, and a
 //   long one goes on.
@@ -52,7 +54,7 @@ constexpr int32_t kMostRefused = 16;
 // The oldest prompt has one part in so many of a step at least, and gets so far, however deep.
 constexpr double kOldestShare = 1.0 / 8;
 constexpr int32_t kLeastChunk = 64;
-// A sequence that comes back has room for so many tokens at least, so that it does not leave again at once.
+// The reserve of a sequence that comes back for the first time is so many tokens at least.
 constexpr int32_t kReturnReserve = 64;
 
 // The place in the queue, lowest first, of sequence number `id`.
@@ -116,9 +118,10 @@ class Scheduler {
   // Gives the sequence as many of its pending tokens as the step, its pages and `cost` allow, but `least` whatever they
   // cost. Returns what they do.
   double PlanChunk(const SequencePtr& sequence, double cost, int32_t least = 1);
+  // Answer tokens that pages are promised for when it is admitted or returns.
+  int32_t ReserveOf(const Sequence& sequence) const;
   // What the sequence's KV is asked for; `tokens` and `hashes` hold what the request does not.
-  KvRequest RequestOf(const Sequence& sequence, int32_t reserve, std::vector<int32_t>& tokens,
-                      std::vector<uint64_t>& hashes) const;
+  KvRequest RequestOf(const Sequence& sequence, std::vector<int32_t>& tokens, std::vector<uint64_t>& hashes) const;
   double CostLeft(const Sequence& sequence) const;
   bool Busy(const Sequence& sequence) const { return sequence.schedule.busy_step == plan_.step; }
   void TakeSlot(Sequence& sequence);

@@ -24,7 +24,8 @@ Json ClassAsJson(const ClassReport& of) {
   return {{"turns_arrived", of.arrived},           {"turns_finished", of.finished},
           {"turns_refused", of.refused},           {"ttft_s", Distribution(of.ttft)},
           {"tpot_s", Distribution(of.tpot)},       {"queue_s", Distribution(of.queue)},
-          {"prefill_s", Distribution(of.prefill)}, {"first_turn_prefill_s", Distribution(of.first_prefill)}};
+          {"prefill_s", Distribution(of.prefill)}, {"first_turn_prefill_s", Distribution(of.first_prefill)},
+          {"stall_s", Distribution(of.stall)},     {"preemptions", Distribution(of.preempted)}};
 }
 
 Json SeriesAsJson(const std::vector<SeriesPoint>& series) {
@@ -79,9 +80,8 @@ Json ReportAsJson(const SimulationReport& r) {
           {"arena",
            {{"bytes", r.arena_bytes},
             {"memory_refusals", r.memory_refusals},
-            {"mean_stranded_bytes", r.mean_stranded},
-            {"most_stranded_bytes", r.most_stranded},
-            {"usable_share", r.usable()}}},
+            {"least_usable_share", r.least_usable},
+            {"mean_usable_share", r.mean_usable}}},
           {"refusal", r.refusal},
           {"series", SeriesAsJson(r.series)}};
 }

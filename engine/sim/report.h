@@ -18,6 +18,8 @@ struct ClassReport {
   std::map<std::string, int64_t> refused;         // by reason
   std::vector<float> ttft, tpot, queue, prefill;  // of turns whose first token is out; tpot: of finished ones
   std::vector<float> first_prefill;               // of first turns: prompts that are computed whole
+  std::vector<float> stall;                       // longest time between two tokens; of finished turns
+  std::vector<float> preempted;                   // times; of finished turns
 };
 
 struct SeriesPoint {
@@ -37,14 +39,9 @@ struct SimulationReport {
   SchedulerStats scheduler;
   PrefixStats prefix;
   int64_t spilled_bytes = 0;
-  // Of the moments when an admission was refused for memory: how often, and what of the arena nothing could have used.
-  int64_t memory_refusals = 0, arena_bytes = 0, most_stranded = 0;
-  double mean_stranded = 0;
-  std::string refusal;  // one, in words
-
-  double usable() const {
-    return arena_bytes == 0 ? 1 : 1 - static_cast<double>(most_stranded) / static_cast<double>(arena_bytes);
-  }
+  int64_t arena_bytes = 0, memory_refusals = 0;  // plans in which the head of the queue was refused for memory
+  double least_usable = 1, mean_usable = 1;      // UsableShare after each plan
+  std::string refusal;                           // one, in words
 };
 
 double Percentile(std::vector<float> values, double share);  // 0 for none

@@ -51,7 +51,7 @@ class Simulator {
   };
   struct LiveTurn {
     std::shared_ptr<Session> session;
-    double arrived = 0, started = -1, first_token = -1, last_token = 0;
+    double arrived = 0, started = -1, first_token = -1, last_token = 0, stall = 0;
   };
 
   void Receive();
@@ -61,7 +61,7 @@ class Simulator {
   void CommitSequence(const StepInFlight& step, const PlannedSequence& planned);
   void ObserveToken(LiveTurn& turn);
   void Finish(Sequence& sequence, FinishReason reason);
-  void NoteRefusal();
+  void NoteMemory();
   void Sample();
 
   const SimulatorOptions& options_;
@@ -77,7 +77,8 @@ class Simulator {
   std::vector<Command> commands_;
   double now_ = 0, device_free_ = 0, next_sample_ = 0;
   int64_t next_sequence_ = 0, sessions_ = 0;
-  double stranded_sum_ = 0;
+  double usable_sum_ = 0;
+  int64_t plans_ = 0;
   SimulationReport report_;
 };
 
@@ -138,7 +139,7 @@ bool Simulator::Launch() {
         static_cast<float>(now_ - turn.arrived));
   }
   report_.most_running = std::max(report_.most_running, static_cast<int64_t>(scheduler_.running().size()));
-  NoteRefusal();
+  NoteMemory();
   if (plan.empty()) return false;
   StepInFlight step;
   step.step = plan.step;
@@ -185,6 +186,7 @@ void Simulator::CommitSequence(const StepInFlight& step, const PlannedSequence& 
 
 void Simulator::ObserveToken(LiveTurn& turn) {
   ++report_.output_tokens;
+  if (turn.first_token >= 0) turn.stall = std::max(turn.stall, now_ - turn.last_token);
   turn.last_token = now_;
   if (turn.first_token >= 0) return;
   turn.first_token = now_;
@@ -198,6 +200,8 @@ void Simulator::Finish(Sequence& sequence, FinishReason reason) {
   const LiveTurn turn = live_.at(sequence.id());
   ClassReport& of = report_.classes[static_cast<size_t>(turn.session->session_class)];
   ++of.finished;
+  of.stall.push_back(static_cast<float>(turn.stall));
+  of.preempted.push_back(static_cast<float>(sequence.schedule.preempted));
   if (const int32_t tokens = sequence.output_tokens(); tokens > 1) {
     of.tpot.push_back(static_cast<float>((turn.last_token - turn.first_token) / (tokens - 1)));
   }
@@ -207,32 +211,14 @@ void Simulator::Finish(Sequence& sequence, FinishReason reason) {
   arrivals_.Continue(now_, turn.session);
 }
 
-// When the head of the queue was refused for memory: what of the arena is neither referenced nor promised and yet could
-// not have become pages of the class that it lacked, however its slabs were emptied.
-void Simulator::NoteRefusal() {
+void Simulator::NoteMemory() {
+  const double usable = UsableShare(blocks_);
+  report_.least_usable = std::min(report_.least_usable, usable);
+  usable_sum_ += usable;
+  ++plans_;
   const bool slots_left = static_cast<int32_t>(scheduler_.running().size()) < options_.schedule.max_num_seqs;
   if (!slots_left || scheduler_.num_waiting() == 0 || !scheduler_.spilled().empty()) return;
-  const Sequence& head = *scheduler_.Queue(1).front();
-  if (!head.schedule.refused) return;
-  const Arena& arena = blocks_.arena();
-  const KvClass lacked = head.schedule.lacked.global > 0 ? KvClass::kGlobal : KvClass::kWindow;
-  int64_t slabs = arena.unassigned_slabs(), rest = 0, idle = arena.layout().bytes();
-  for (const KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
-    const ArenaClassLayout& layout = arena.layout().of(kv_class);
-    if (layout.pages_per_slab == 0) continue;
-    const PageCounts& counts = arena.counts(kv_class);
-    const int64_t spare = counts.free + counts.cached - blocks_.promised(kv_class);
-    const int64_t whole =
-        spare >= 0 ? spare / layout.pages_per_slab : -((-spare + layout.pages_per_slab - 1) / layout.pages_per_slab);
-    slabs += whole;
-    if (kv_class == lacked) rest = spare - whole * layout.pages_per_slab;
-    idle -= (counts.referenced + counts.spilling + blocks_.promised(kv_class)) * layout.page_bytes;
-  }
-  const ArenaClassLayout& layout = arena.layout().of(lacked);
-  const int64_t stranded = std::max<int64_t>(0, idle - (slabs * layout.pages_per_slab + rest) * layout.page_bytes);
-  ++report_.memory_refusals;
-  report_.most_stranded = std::max(report_.most_stranded, stranded);
-  stranded_sum_ += static_cast<double>(stranded);
+  report_.memory_refusals += scheduler_.Queue(1).front()->schedule.refused ? 1 : 0;
 }
 
 void Simulator::Sample() {
@@ -256,11 +242,26 @@ SimulationReport Simulator::Report() {
   report_.scheduler = scheduler_.stats();
   report_.prefix = blocks_.prefix_stats();
   report_.spilled_bytes = blocks_.spilled_bytes_total();
-  if (report_.memory_refusals > 0) report_.mean_stranded = stranded_sum_ / static_cast<double>(report_.memory_refusals);
+  if (plans_ > 0) report_.mean_usable = usable_sum_ / static_cast<double>(plans_);
   return std::move(report_);
 }
 
 }  // namespace
+
+double UsableShare(const BlockManager& blocks) {
+  const ArenaLayout& layout = blocks.arena().layout();
+  const KvRoom room = blocks.room();
+  int64_t taken = 0, idle = layout.bytes();
+  for (const KvClass kv_class : {KvClass::kGlobal, KvClass::kWindow}) {
+    const ArenaClassLayout& of = layout.of(kv_class);
+    if (of.pages_per_slab == 0) continue;
+    const PageCounts& counts = blocks.arena().counts(kv_class);
+    taken += (counts.referenced + counts.spilling + blocks.promised(kv_class)) * of.page_bytes;
+    const PageNeed page = kv_class == KvClass::kGlobal ? PageNeed{1, 0} : PageNeed{0, 1};
+    idle = std::min(idle, room.Times(page) * of.page_bytes);
+  }
+  return static_cast<double>(taken + idle) / static_cast<double>(layout.bytes());
+}
 
 SimulationReport Simulate(const SimulatorOptions& options, const WorkModel& work, const Workload& workload,
                           const Load& load) {

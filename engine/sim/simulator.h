@@ -28,6 +28,10 @@ struct SimulatorOptions {
   bool check_invariants = false;  // after every step, and aborts if one does not hold
 };
 
+// What of the arena is in use, promised or could be had now as pages of one class alone, however its slabs must be
+// emptied: of the class that could have less. The rest is stranded. O(log pages).
+double UsableShare(const BlockManager& blocks);
+
 // Until the workload's duration is over, whatever is still under way.
 SimulationReport Simulate(const SimulatorOptions& options, const WorkModel& work, const Workload& workload,
                           const Load& load);

@@ -43,6 +43,12 @@ duration: 60
 load: 10
 classes:
   - {name: chat, prompt: 2048, output: 256, prefix: 512, prefixes: 4}
+)"},
+                                                            {"pressure", R"(
+duration: 3600
+load: 1.2
+classes:
+  - {name: writer, prompt: [16384, 49152], output: [2048, 16384]}
 )"}};
 
 // Reads one document; the first error stays and names its line.

@@ -169,8 +169,8 @@ void AddSimulateOptions(Config& c, std::vector<Option>& table) {
   SimulateConfig& s = c.simulate;
   const auto number = [](double value) { return absl::StrFormat("%g", value); };
   const std::vector<Option> options = {
-      {"workload", "FILE", kSimulate, "YAML or JSON file, or a preset: chat, long, mixed-day, overload", "", false,
-       Text(s.workload)},
+      {"workload", "FILE", kSimulate, "YAML or JSON file, or a preset: chat, long, mixed-day, overload, pressure", "",
+       false, Text(s.workload)},
       {"gpu-memory", "SIZE", kSimulate, "memory of one GPU, e.g. 141GB", "", false, Size(s.gpu_memory)},
       {"gpu-memory-utilization", "SHARE", kSimulate, "share of it for weights and KV cache",
        absl::StrCat(s.gpu_memory_utilization), false, Number<double>(s.gpu_memory_utilization, 0.01, 1.0)},

@@ -91,8 +91,8 @@ std::string AsText(const SimulationReport& report, double capacity) {
   std::string text = FormatTable(rows);
   if (capacity > 0)
     absl::StrAppendFormat(&text, "  capacity %.4g sessions/s, arrivals %.4g/s\n", capacity, report.rate);
-  absl::StrAppendFormat(&text, "  at most %d sessions at once, %d preemptions, %.1f %% of the arena usable\n",
-                        report.most_running, report.scheduler.preemptions, 100 * report.usable());
+  absl::StrAppendFormat(&text, "  at most %d sessions at once, %d preemptions, at least %.2f %% of the arena usable\n",
+                        report.most_running, report.scheduler.preemptions, 100 * report.least_usable);
   return text;
 }
 

@@ -4,6 +4,8 @@ import json
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -11,6 +13,7 @@ import urllib.request
 
 import pytest
 
+import places  # first: it sets the path
 import hysparse_reference as reference
 
 
@@ -324,9 +327,19 @@ def test_simulate_counts_long_sessions(hysparse, checkpoint, tmp_path):
     sparse = json.loads(hysparse("simulate", folder, *arguments).stdout)
     dense = json.loads(hysparse("simulate", full, *arguments).stdout)
     assert sparse["most_running"] >= 9 * dense["most_running"] > 0
-    assert sparse["arena"]["memory_refusals"] > 0 and sparse["arena"]["usable_share"] >= 0.97
+    assert sparse["arena"]["memory_refusals"] > 0 and sparse["arena"]["least_usable_share"] >= 0.97
     again = hysparse("simulate", folder, *arguments).stdout
     assert json.loads(again) == sparse
+
+
+def test_figures_counts_sessions_against_full_attention():
+    script = places.ROOT / "loadtest" / "figures.py"
+    done = subprocess.run([sys.executable, script, "--binary", places.BINARY, "--only", "sessions"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line.startswith("| paper")]
+    times = {model: float(sessions.split("(")[1].rstrip("x)")) for model, sessions, _ in rows}
+    assert times["paper-7b"] >= 3.5 and times["paper-80b"] >= 9.0
+    assert times["paper-7b-full"] == times["paper-80b-full"] == 1.0 and len(times) == 6
 
 
 def test_simulate_says_what_is_wrong(hysparse, checkpoint, tmp_path):
@@ -342,5 +355,6 @@ def test_simulate_says_what_is_wrong(hysparse, checkpoint, tmp_path):
 
 
 def test_simulate_as_text(hysparse, checkpoint):
-    text = hysparse("simulate", checkpoint(), "--gpu-memory", "20MB", "--workload", "overload", "--duration", 5).stdout
+    text = hysparse("simulate", checkpoint(), "--gpu-memory", "20MB", "--workload", "overload", "--duration", 5,
+                    "--step-overhead", 0.02).stdout
     assert "capacity" in text and "chat" in text

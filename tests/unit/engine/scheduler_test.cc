@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <vector>
@@ -167,6 +168,32 @@ TEST_F(SchedulerTest, TheYoungestIsSpilledAndNobodyIsAdmittedBeforeItIsBack) {
   harness_->Drain();
   EXPECT_EQ(harness_->scheduler().stats().recomputes, 0);
   EXPECT_GT(harness_->scheduler().stats().returns, 0);
+}
+
+TEST_F(SchedulerTest, WhoCameBackMakesTwiceAsManyTokensEachTimeBeforeItLeaves) {
+  for (const int64_t host_pages : {0, 200}) {
+    HarnessOptions options = Crowded(host_pages);
+    options.engine.arena = TestArena(120, 0);
+    Make(options);
+    for (int i = 0; i < 40; ++i) Add(20, 600);
+    const int32_t page = harness_->blocks().layout().global.page_tokens;
+    std::map<int64_t, std::vector<int32_t>> left;  // output tokens when it was preempted, by sequence
+    while (!harness_->live().empty()) {
+      for (const auto& [id, sequence] : harness_->live()) {
+        const auto times = static_cast<size_t>(sequence->schedule.preempted);
+        if (times > left[id].size()) left[id].push_back(sequence->output_tokens());
+      }
+      ASSERT_TRUE(harness_->Turn());
+    }
+    size_t most = 0;
+    for (const auto& [id, tokens] : left) {
+      most = std::max(most, tokens.size());
+      for (size_t n = 1; n < tokens.size(); ++n) {
+        EXPECT_GT(tokens[n] - tokens[n - 1], (kReturnReserve << (n - 1)) - page) << "sequence " << id;
+      }
+    }
+    EXPECT_GE(most, 3u);
+  }
 }
 
 TEST_F(SchedulerTest, WithoutRoomOnTheHostTheYoungestIsComputedAgain) {

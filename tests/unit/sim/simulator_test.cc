@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "tests/unit/sim/sim_spec.h"
 
@@ -84,7 +86,56 @@ TEST_F(SimulatorTest, SpillsUnderPressureAndFinishesAll) {
   EXPECT_GT(report.scheduler.spills, 0);
   EXPECT_EQ(report.scheduler.returns, report.scheduler.spills);
   EXPECT_GT(report.memory_refusals, 0);
-  EXPECT_GT(report.usable(), 0.9);  // of 2 MB: a page of 64 tokens is 5 KB
+  const auto& of = report.classes[0];
+  EXPECT_EQ(std::accumulate(of.preempted.begin(), of.preempted.end(), 0.0), report.scheduler.preemptions);
+  EXPECT_GT(Percentile(of.stall, 1), 10 * Percentile(of.tpot, 0.5)) << "somebody waited on the host";
+}
+
+TEST(Usable, CountsWhatTheWorseClassCouldHave) {
+  BlockManagerOptions options;
+  options.layout.global = {.layers = 1, .page_tokens = 4, .window = 0, .token_bytes = 25};
+  options.layout.window = {.layers = 1, .page_tokens = 4, .window = 4, .token_bytes = 90};
+  options.device = {.slab_bytes = 800, .slabs = 4, .global = {8, 100, 100}, .window = {2, 400, 360}};
+  BlockManager blocks(options);
+  EXPECT_DOUBLE_EQ(UsableShare(blocks), 8 * 360 / 3200.0);
+  const int32_t token = 1;
+  PageNeed lacked;
+  const auto kv = blocks.Admit({.tokens = {&token, 1}, .hashes = {}, .salt = {}, .promise = 1}, &lacked);
+  ASSERT_NE(kv, nullptr);
+  // A page of each is promised: of four slabs two are left, besides 7 global pages or 1 of the window.
+  EXPECT_DOUBLE_EQ(UsableShare(blocks), (100 + 360 + 5 * 360) / 3200.0);
+}
+
+// All of the arena for the one class, then for the other, and back, each time full of the cached pages of the one
+// before: what UsableShare promises is there to be had.
+TEST(Usable, TheArenaFollowsTheTide) {
+  ModelSpec spec = SimSpec();
+  for (int i = 0; i < 7; ++i) spec.layers.push_back(spec.layers.back());  // a window page is 8 global ones
+  const KvLayout layout = MakeKvLayout(spec, DType::kBF16);
+  SimulatorOptions options;
+  options.blocks.layout = layout;
+  options.blocks.device = *MakeArenaLayout(layout, 64 << 20);
+  options.blocks.rebuild_tokens = RebuildTokens(spec);
+  options.schedule.max_num_seqs = 1024;
+  options.schedule.max_num_batched_tokens = 1 << 16;
+  options.vocab = spec.vocab;
+  options.device.step_overhead = 0.1;  // all else is far below
+  options.check_invariants = true;
+  const auto workload = ParseWorkload("tide",
+                                      "duration: 180\nclasses: [{name: long, prompt: 10000, output: 64}, "
+                                      "{name: short, prompt: 128, output: 64}]\narrivals:\n"
+                                      "  - {at: 0, class: long, count: 100}\n  - {at: 60, class: short, count: 900}\n"
+                                      "  - {at: 120, class: long, count: 100}\n");
+  const SimulationReport report = Simulate(options, WorkModel(spec, layout, 1), *workload, {});
+  EXPECT_GE(report.least_usable, 0.97);
+  EXPECT_GT(report.mean_usable, report.least_usable);
+  int64_t most[3] = {0, 0, 0};
+  for (const SeriesPoint& point : report.series) {
+    int64_t& of_tide = most[static_cast<int>(point.at / 60)];
+    of_tide = std::max(of_tide, point.referenced_bytes);
+  }
+  for (const int64_t bytes : most)
+    EXPECT_GE(static_cast<double>(bytes), 0.97 * static_cast<double>(report.arena_bytes));
 }
 
 TEST_F(SimulatorTest, ServesWhatItMeasuresAndNoMore) {

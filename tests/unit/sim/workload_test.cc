@@ -27,7 +27,7 @@ TEST(Workload, ReadsYamlAndJson) {
 }
 
 TEST(Workload, EveryPresetIsValid) {
-  for (const char* name : {"chat", "long", "mixed-day", "overload"}) {
+  for (const char* name : {"chat", "long", "mixed-day", "overload", "pressure"}) {
     EXPECT_TRUE(ReadWorkload(name).ok()) << name;
     EXPECT_THAT(PresetNames(), HasSubstr(name));
   }
