@@ -50,12 +50,12 @@ Simulation::Simulation(const ForecastInput& in, const ForecastSequence& request)
       static_cast<size_t>(std::upper_bound(in.waiting.begin(), in.waiting.end(), new_, before) - in.waiting.begin());
 }
 
+// Of those that hold all they were promised.
 void Simulation::PreemptYoungest() {
   size_t victim = jobs_.size();
   for (size_t i = 0; i < jobs_.size(); ++i) {
-    if (jobs_[i].running && (victim == jobs_.size() || jobs_[i].sequence.id > jobs_[victim].sequence.id)) victim = i;
+    if (jobs_[i].growing && (victim == jobs_.size() || jobs_[i].sequence.id > jobs_[victim].sequence.id)) victim = i;
   }
-  if (victim == jobs_.size()) return;
   Stop(victim);
   Job& job = jobs_[victim];
   if (job.end != kNever) {
@@ -65,6 +65,7 @@ void Simulation::PreemptYoungest() {
     job.sequence.output_tokens += static_cast<int32_t>(steps);
   }
   job.end = job.promised_until = kNever;
+  ++job.sequence.preempted;
   const auto younger = [&](size_t other) { return jobs_[other].sequence.id > job.sequence.id; };
   spilled_.insert(std::find_if(spilled_.begin(), spilled_.end(), younger), victim);
 }
@@ -72,7 +73,7 @@ void Simulation::PreemptYoungest() {
 void Simulation::Return() {
   while (!spilled_.empty() && running_ < in_.options.max_num_seqs) {
     const size_t at = spilled_.front();
-    const PageNeed need = NeedWith(jobs_[at].sequence, std::max(kReturnReserve, in_.options.output_reserve));
+    const PageNeed need = NeedOfReserve(jobs_[at].sequence);
     if (!CanProvide(need)) return;
     spilled_.erase(spilled_.begin());
     Claim(jobs_[at], need);
@@ -90,20 +91,20 @@ void Simulation::Admit() {
       for (size_t passed = 0; passed < i; ++passed) ++refused_[passed].overtaken;
       refused_.erase(refused_.begin() + static_cast<std::ptrdiff_t>(i));
     } else {
-      if (refused_[i].overtaken >= in_.options.max_overtakes) return;
+      if (At(refused_[i].index).preempted > 0 || refused_[i].overtaken >= in_.options.max_overtakes) return;
       ++refused;
       ++i;
     }
   }
   for (; next_ <= in_.waiting.size() && !full(); ++next_) {
-    PageNeed need = NeedWith(At(next_), in_.options.output_reserve);
+    PageNeed need = NeedOfReserve(At(next_));
     if (in_.layout.global.layers > 0) need.global -= At(next_).kv_tokens / in_.layout.global.page_tokens;
     if (AdmitOne(next_, need)) {
       for (Refused& passed : refused_) ++passed.overtaken;
     } else {
       refused_.push_back({next_, 0, need});
       ++refused;
-      if (in_.options.max_overtakes <= 0) {
+      if (At(next_).preempted > 0 || in_.options.max_overtakes <= 0) {
         ++next_;
         return;
       }

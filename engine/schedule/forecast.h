@@ -29,7 +29,8 @@ struct ForecastSequence {
   int32_t prefill_left = 0;   // tokens to compute before the next is sampled; 0: it decodes
   int32_t output_tokens = 0;  // planned ones included
   int32_t max_tokens = 0;
-  PageNeed pages;  // held or promised; of one that runs
+  int32_t preempted = 0;  // times
+  PageNeed pages;         // held or promised; of one that runs
 };
 
 struct ForecastInput {

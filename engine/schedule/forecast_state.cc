@@ -49,11 +49,12 @@ int64_t ForecastState::DecodesLeft(const ForecastSequence& s) const {
   return s.prefill_left > 0 ? std::max<int64_t>(0, tokens - 1) : tokens;  // a prefill's last step samples the first
 }
 
-// For the tokens that it has and at most `reserve` more.
-PageNeed ForecastState::NeedWith(const ForecastSequence& s, int32_t reserve) const {
+// For the tokens that it has and its output reserve.
+PageNeed ForecastState::NeedOfReserve(const ForecastSequence& s) const {
   const int64_t known = int64_t{s.kv_tokens} + s.prefill_left;
   const int64_t most = std::max(known, known - s.output_tokens + s.max_tokens - 1);
-  return NeedOf(in_.layout, std::min(most, known + std::max(0, std::min(reserve, s.max_tokens - s.output_tokens))));
+  const int32_t reserve = OutputReserve(in_.options, std::max(0, s.max_tokens - s.output_tokens), s.preempted);
+  return NeedOf(in_.layout, std::min(most, known + reserve));
 }
 
 KvRoom ForecastState::Room() const {

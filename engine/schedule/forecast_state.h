@@ -41,7 +41,7 @@ class ForecastState {
 
   size_t NewJob(const ForecastSequence& sequence);
   int64_t DecodesLeft(const ForecastSequence& sequence) const;
-  PageNeed NeedWith(const ForecastSequence& sequence, int32_t reserve) const;
+  PageNeed NeedOfReserve(const ForecastSequence& sequence) const;
   KvRoom Room() const;
   bool CanProvide(const PageNeed& need) const { return Room().CanProvide(need); }
   void Claim(Job& job, const PageNeed& need);

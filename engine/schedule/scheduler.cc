@@ -20,6 +20,12 @@ int64_t QueueKey(const SchedulerOptions& options, int64_t id, int32_t prompt_tok
   return id + static_cast<int64_t>(std::clamp(handicap, -most, most));
 }
 
+int32_t OutputReserve(const SchedulerOptions& options, int32_t left, int32_t preempted) {
+  if (preempted == 0) return std::min(left, options.output_reserve);
+  const int64_t first = std::max(kReturnReserve, options.output_reserve);
+  return static_cast<int32_t>(std::min<int64_t>(left, first << std::min(preempted - 1, 31)));
+}
+
 void Scheduler::Add(SequencePtr sequence) {
   const int64_t key = QueueKey(options_, sequence->id(), sequence->prompt_tokens(), sequence->request().priority);
   Enqueue(std::move(sequence), key);
@@ -193,8 +199,9 @@ KvRequest Scheduler::RequestOf(const Sequence& sequence, std::vector<int32_t>& t
   request.salt = shared.salt;
   request.cached = shared.cached && !sequence.scores_prompt();
   request.prompt_tokens = sequence.prompt_tokens();
-  request.promise =
-      std::min<int64_t>(sequence.max_kv_tokens(), int64_t{sequence.planned_tokens()} + ReserveOf(sequence));
+  const int32_t left = shared.request.max_tokens - sequence.output_tokens();
+  const int32_t reserve = OutputReserve(options_, left, sequence.schedule.preempted);
+  request.promise = std::min<int64_t>(sequence.max_kv_tokens(), int64_t{sequence.planned_tokens()} + reserve);
   if (sequence.output_tokens() > 0) {
     tokens = shared.request.prompt;
     for (int32_t at = sequence.prompt_tokens(); at < sequence.num_tokens(); ++at) tokens.push_back(sequence.token(at));
@@ -203,13 +210,6 @@ KvRequest Scheduler::RequestOf(const Sequence& sequence, std::vector<int32_t>& t
     request.hashes = hashes;
   }
   return request;
-}
-
-int32_t Scheduler::ReserveOf(const Sequence& sequence) const {
-  const int32_t left = sequence.request().max_tokens - sequence.output_tokens(), times = sequence.schedule.preempted;
-  if (times == 0) return std::min(left, options_.output_reserve);
-  const int64_t first = std::max(kReturnReserve, options_.output_reserve);
-  return static_cast<int32_t>(std::min<int64_t>(left, first << std::min(times - 1, 31)));
 }
 
 bool Scheduler::Admit(const SequencePtr& sequence) {

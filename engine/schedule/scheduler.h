@@ -59,6 +59,9 @@ constexpr int32_t kReturnReserve = 64;
 
 // The place in the queue, lowest first, of sequence number `id`.
 int64_t QueueKey(const SchedulerOptions& options, int64_t id, int32_t prompt_tokens, int32_t priority);
+// Of the `left` answer tokens of a sequence, how many pages are promised for when it is admitted or returns, having
+// been preempted so often.
+int32_t OutputReserve(const SchedulerOptions& options, int32_t left, int32_t preempted);
 
 // A sequence's part of a plan.
 struct PlannedSequence {
@@ -118,8 +121,6 @@ class Scheduler {
   // Gives the sequence as many of its pending tokens as the step, its pages and `cost` allow, but `least` whatever they
   // cost. Returns what they do.
   double PlanChunk(const SequencePtr& sequence, double cost, int32_t least = 1);
-  // Answer tokens that pages are promised for when it is admitted or returns.
-  int32_t ReserveOf(const Sequence& sequence) const;
   // What the sequence's KV is asked for; `tokens` and `hashes` hold what the request does not.
   KvRequest RequestOf(const Sequence& sequence, std::vector<int32_t>& tokens, std::vector<uint64_t>& hashes) const;
   double CostLeft(const Sequence& sequence) const;

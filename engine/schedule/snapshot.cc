@@ -14,6 +14,7 @@ ForecastSequence Describe(const Sequence& sequence) {
   out.id = sequence.id();
   out.queue_key = sequence.schedule.queue_key;
   out.max_tokens = sequence.request().max_tokens;
+  out.preempted = sequence.schedule.preempted;
   const int32_t prompt = sequence.prompt_tokens(), planned = sequence.planned_tokens();
   if (const SequenceKv* kv = sequence.kv()) {
     out.kv_tokens = kv->num_tokens() + kv->appending();
