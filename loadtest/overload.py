@@ -37,6 +37,8 @@ class Http:
 
     async def call(self, method, path, body=None, on_chunk=None):
         """(status, headers, body, time sent, time of the answer's last byte)."""
+        # The server closes connections that have idled for long.
+        self.kept = [connection for connection in self.kept if not connection[0].at_eof()]
         reader, writer = self.kept.pop() if self.kept else await asyncio.open_connection(self.host, self.port)
         try:
             data = b"" if body is None else json.dumps(body).encode()
