@@ -9,6 +9,9 @@ namespace {
 
 constexpr double kFade = 0.999;
 constexpr double kRidge = 1e-9;  // of terms scaled to length 1
+// The first decodes stand a few tokens deep, and what noise says of depth there would be multiplied by thousands. So the
+// fit starts as if a step a thousand tokens deep had taken no time for it, which real depths soon outweigh.
+constexpr double kDepthPrior = 0.5 * 1000 * 1000;
 
 using Row = std::array<double, 5>;
 
@@ -63,6 +66,8 @@ StepRates StepClock::Rates() const {
   if (!rates.known) return rates;
   std::array<bool, kTerms> out{};  // terms that count nothing
   for (size_t i = 0; i < kTerms; ++i) out[i] = products_[i][i] <= 0;
+  auto products = products_;
+  products[3][3] += kDepthPrior;
   std::array<double, kTerms> fit{};
   for (size_t round = 0; round < kTerms; ++round) {
     std::array<Row, kTerms> rows{};
@@ -70,10 +75,10 @@ StepRates StepClock::Rates() const {
       rows[i][i] = 1;
       if (out[i]) continue;
       for (size_t j = 0; j < kTerms; ++j) {
-        if (!out[j]) rows[i][j] = products_[i][j] / std::sqrt(products_[i][i] * products_[j][j]);
+        if (!out[j]) rows[i][j] = products[i][j] / std::sqrt(products[i][i] * products[j][j]);
       }
       rows[i][i] += kRidge;
-      rows[i][kTerms] = targets_[i] / std::sqrt(products_[i][i]);
+      rows[i][kTerms] = targets_[i] / std::sqrt(products[i][i]);
     }
     fit = Solve(rows);
     const size_t least = static_cast<size_t>(std::min_element(fit.begin(), fit.end()) - fit.begin());
@@ -81,7 +86,7 @@ StepRates StepClock::Rates() const {
     out[least] = true;
     fit[least] = 0;
   }
-  const auto rate = [&](size_t i) { return out[i] ? 0 : std::max(0.0, fit[i] / std::sqrt(products_[i][i])); };
+  const auto rate = [&](size_t i) { return out[i] ? 0 : std::max(0.0, fit[i] / std::sqrt(products[i][i])); };
   rates.base = rate(0);
   rates.per_cost = rate(1);
   rates.per_decode = rate(2);

@@ -59,7 +59,8 @@ def test_one_slot_queues_in_order():
     with Server(MODEL, "--kv-cache-memory", "256MiB", "--max-num-seqs", "1") as server:
         client = server.client()
         first = client.completions.create(model="", prompt="A river", max_tokens=3000, stream=True, extra_body={"ignore_eos": True})
-        next(iter(first))
+        for _ in range(30):  # so that the time of a step is known
+            next(first)
         sooner = quote(server, prompt_tokens=50, max_tokens=10)
         assert sooner["verdict"] == "queue" and sooner["queue_ahead"] == {"requests": 0, "tokens": 0}
         assert 0 < sooner["predicted_start_seconds"] < sooner["predicted_first_token_seconds"]

@@ -70,6 +70,15 @@ TEST(StepClockTest, WhatNoStepTellsApartIsStillPredicted) {
   EXPECT_NEAR(rates.Seconds({512, 4, 400}), 0.03, 1e-5);
 }
 
+TEST(StepClockTest, AFewShallowStepsSayNothingOfTheDeep) {
+  StepClock clock;
+  clock.Observe({3, 0, 0}, 0.017);
+  for (int depth = 3; depth < 10; ++depth) {
+    clock.Observe({0, 1, static_cast<double>(depth)}, 0.020 + 0.001 * depth);
+    EXPECT_LT(clock.Rates().Seconds({0, 1, 3000}), 0.1) << depth;
+  }
+}
+
 TEST(StepClockTest, NoRateIsNegative) {
   StepClock clock;
   // Decodes that seem to make a step shorter.
