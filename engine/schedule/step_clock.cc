@@ -9,8 +9,8 @@ namespace {
 
 constexpr double kFade = 0.999;
 constexpr double kRidge = 1e-9;  // of terms scaled to length 1
-// The first decodes stand a few tokens deep, and what noise says of depth there would be multiplied by thousands. So the
-// fit starts as if a step a thousand tokens deep had taken no time for it, which real depths soon outweigh.
+// The first decodes stand a few tokens deep, and what noise says of depth there would be multiplied by thousands. So
+// the fit starts as if a step a thousand tokens deep had taken no time for it, which real depths soon outweigh.
 constexpr double kDepthPrior = 0.5 * 1000 * 1000;
 
 using Row = std::array<double, 5>;
