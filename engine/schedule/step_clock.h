@@ -5,7 +5,8 @@
 //
 // Recursive least squares in information form: the weighted normal equations, in which old steps fade (half of them
 // after about 700), solved when asked for. A step weighs the inverse of its work, so that long prefills do not drown
-// the decodes. What the steps cannot tell apart is shared out (a small ridge), and no coefficient is negative.
+// the decodes. What the steps cannot tell apart is shared out (a small ridge), depth costs nothing until real depths
+// say so, and no coefficient is negative.
 #pragma once
 
 #include <array>
