@@ -4,6 +4,7 @@
 Shapes: q [B,N,S,D]; k, v [B,G,S,D]; output [B,N,S,D]; lse [B,N,S] fp32; scores and selection [B,G,S,blocks], fp32 and bool.
 """
 
+import copy
 import math
 
 import torch
@@ -118,16 +119,22 @@ class Fused:
     def near(self, q, k, v):
         return self._run(q, k, v, self._mask("near", q.shape[2], q.device))
 
-    def selection(self, chosen):
-        """Every tile up to the diagonal, masked token by token: another token may choose any block."""
-        tiles, device, group, block = chosen.shape[2] // _TILE, chosen.device, self.group, self.block
+    def _far_mask(self, length, device):
+        """Every tile up to the diagonal: another token may choose any block."""
+        tiles = length // _TILE
         count = torch.arange(1, tiles + 1, dtype=torch.int32, device=device)[None, None]
         index = torch.arange(tiles, dtype=torch.int32, device=device).repeat(1, 1, tiles, 1)
+        return BlockMask.from_kv_blocks(count, index, BLOCK_SIZE=_TILE)
+
+    def selection(self, chosen):
+        """The tiles of `_far_mask`, masked token by token."""
+        group, block, mask = self.group, self.block, copy.copy(self._mask("far", chosen.shape[2], chosen.device))
 
         def visible(b, h, at, key):
             return chosen[b, h // group, at, key // block] & (key <= at)
 
-        return BlockMask.from_kv_blocks(count, index, BLOCK_SIZE=_TILE, mask_mod=visible)
+        mask.mask_mod = visible
+        return mask
 
     def far(self, q, k, v, selection):
         return self._run(q, k, v, selection)

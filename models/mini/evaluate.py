@@ -15,12 +15,10 @@ import numpy as np
 import torch
 
 import attention
-import corpus
+import heldout
 import model
 import tasks
 
-LENGTHS = {1024: 240, 2048: 120, 4096: 64, 8192: 52}  # length: sequences, for at least 400 questions of each task
-SEED = 77  # training uses another: the first number of a sequence's seed
 CONTEXT = 32768
 _WATCHED = 10  # sequences whose coverage is measured
 
@@ -41,40 +39,22 @@ class Watched(attention.Dense):
         return out, lse
 
 
-def sequences(length, count):
-    prose = corpus.Corpus(held_out=True)
-    return [tasks.make(np.random.default_rng([SEED, length, i]), prose, length) for i in range(count)]
-
-
-def interval(per_sequence):
-    """(mean, half of the 95 % interval, samples) from a list of lists: sequences are drawn again, not their questions."""
-    sums, counts = np.array([sum(x) for x in per_sequence]), np.array([len(x) for x in per_sequence])
-    draws = np.random.default_rng(0).integers(0, len(sums), (1000, len(sums)))
-    means = sums[draws].sum(1) / np.maximum(counts[draws].sum(1), 1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return round(float(sums.sum() / max(counts.sum(), 1)), 4), round(float(high - low) / 2, 4), int(counts.sum())
-
-
 @torch.no_grad()
 def measure(net, length, count, device):
     scores, prose, coverage = {task: [] for task in tasks.SCORED}, [], []
-    for number, sequence in enumerate(sequences(length, count)):
+    for number, sequence in enumerate(heldout.sequences(length, count)):
         net.ops.coverage, net.ops.watching = [], number < _WATCHED
         tokens = torch.from_numpy(sequence.tokens.astype(np.int64))[None].to(device)
         logprob = net.logits(net(tokens)[0, :-1]).log_softmax(-1)
         right = (logprob.argmax(-1) == tokens[0, 1:]).cpu().numpy()
         nll = -logprob.gather(1, tokens[0, 1:, None])[:, 0].cpu().numpy()
         prose.append(nll[sequence.task[1:] == 0].mean())
-        per_task = {task: [] for task in tasks.SCORED}
-        for at, question in sequence.questions:
-            hits = right[at - 1 : at - 1 + question.answer.stop - question.answer.start]
-            per_task[question.task].append(hits.mean() if question.task == "loop" else float(hits.all()))
-        for task, values in per_task.items():
+        for task, values in heldout.answers(sequence, np.append(False, right)).items():
             scores[task].append(values)
         answers = torch.from_numpy(np.flatnonzero(sequence.task[1:] > 0)).to(device)
         if net.ops.watching:
             coverage.append([layer[0, answers].mean().item() for layer in net.ops.coverage])
-    return {"accuracy": {task: interval(values) for task, values in scores.items()},
+    return {"accuracy": {task: heldout.interval(values) for task, values in scores.items()},
             "prose_nll": round(float(np.mean(prose)), 4), "coverage": np.round(np.mean(coverage, 0), 4).tolist()}
 
 
@@ -98,7 +78,7 @@ def main():
     parser.add_argument("architecture", choices=model.ARCHITECTURES)
     parser.add_argument("weights", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)))
+    parser.add_argument("--lengths", default=",".join(map(str, heldout.LENGTHS)))
     parser.add_argument("--sequences", type=int, help="per length, instead of the number that gives 400 questions a task")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -106,7 +86,7 @@ def main():
     net = load(arguments.architecture, arguments.weights, device)
     result = {"kv_bytes": {length: kv_bytes(net.c, length) for length in (2048, 8192, CONTEXT)}}
     for length in map(int, arguments.lengths.split(",")):
-        result[length] = measure(net, length, arguments.sequences or LENGTHS.get(length, 40), device)
+        result[length] = measure(net, length, arguments.sequences or heldout.LENGTHS.get(length, 20), device)
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -4,6 +4,7 @@ The study's architectures are one class: `pattern` says full (0), SWA (1) or spa
 """
 
 import dataclasses
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -41,12 +42,12 @@ class Config:
     heads: int = 6
     groups: int = 2
     head_dim: int = 64
-    rotary: float = 0.5
+    rotary: float = 0.25
     theta: float = 1000.0
     eps: float = 1e-5
     window: int = 128
     block: int = 64
-    top: int = 4
+    top: int = 16
     sink: float = 5.0  # where every sink starts: about as heavy as a hundred keys that do not matter
 
     def hugging_face(self):
@@ -189,17 +190,20 @@ class Model(nn.Module):
                 scale = depth if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
                 nn.init.normal_(weight, std=0.02 if "embed" in name else scale * weight.shape[1] ** -0.5)
 
+    @functools.cache
     def _angles(self, length, device):
         dims = int(self.c.head_dim * self.c.rotary) // 2 * 2
         frequency = self.c.theta ** (-torch.arange(0, dims, 2, dtype=torch.float64) / dims)
         angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
         return angle.cos().float().to(device), angle.sin().float().to(device)
 
-    def forward(self, tokens):
-        """Hidden states [B,S,hidden] after the last norm."""
+    def forward(self, tokens, tap=None):
+        """Hidden states [B,S,hidden] after the last norm; `tap`, {layer: None}, receives what leaves those layers."""
         h, angles, oracle = self.model.embed_tokens(tokens), self._angles(tokens.shape[1], tokens.device), None
-        for layer, following in zip(self.model.layers, [*self.c.pattern[1:], FULL]):
+        for number, (layer, following) in enumerate(zip(self.model.layers, [*self.c.pattern[1:], FULL])):
             h, oracle = layer(h, angles, self.ops, oracle, self._choose if following == SPARSE else None)
+            if tap and number in tap:
+                tap[number] = h
         return self.model.norm(h)
 
     def _choose(self, scores):

@@ -33,15 +33,16 @@ class Muon(torch.optim.Optimizer):
             mean.lerp_(gradients, 1 - group["momentum"])
             update = _orthogonal(gradients.lerp(mean, group["momentum"])).float()
             scale = 0.2 * max(update.shape[1:]) ** 0.5
-            torch._foreach_add_(group["params"], list(update.unbind()), alpha=-group["lr"] * scale)
+            torch._foreach_add_(group["params"], list((update * (-scale * group["lr"])).unbind()))
 
 
 def make(model, lr):
-    """[Muon, AdamW] over the parameters that are trained, each with `lr` as the peak of its schedule."""
+    """[Muon, AdamW] over the parameters that are trained. `lr` may be a tensor on their device, which a captured step reads."""
     matrices, rest = [], []
     for name, weight in model.named_parameters():
         if not weight.requires_grad:
             continue
         gate = "self_attn" in name and "gate" in name
         (matrices if weight.dim() == 2 and "embed" not in name and not gate else rest).append(weight)
-    return [Muon(matrices, lr), torch.optim.AdamW(rest, lr, betas=(0.9, 0.98), weight_decay=0.0, fused=rest[0].is_cuda)]
+    fused = {"fused": True, "capturable": torch.is_tensor(lr)} if rest[0].is_cuda else {}
+    return [Muon(matrices, lr), torch.optim.AdamW(rest, lr, betas=(0.9, 0.98), weight_decay=0.0, **fused)]

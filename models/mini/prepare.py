@@ -12,16 +12,17 @@ import numpy as np
 import corpus
 import tasks
 
-# Stages of (length, sequences a step, steps, window, share that is not prose; None: any). Short ones first, so that retrieval
-# emerges soon; their window is shorter too, for one as long as the sequence would teach what does not last. "finish" goes on
-# from weights that can already look things up.
+# Stages of (length, sequences a step, steps, window, block, share that is not prose; None: any). Short ones first, so that
+# retrieval emerges soon. Window and block shrink with the length: one as long as the sequence would teach what does not last,
+# and a selection of all blocks would teach none.
 CURRICULA = {
-    "study": [(128, 96, 1800, 32, 0.9), (512, 24, 600, 128, None), (2048, 6, 350, 128, None), (4096, 3, 150, 128, None)],
-    "finish": [(512, 64, 500, 128, None), (2048, 16, 800, 128, None), (4096, 8, 300, 128, None)],
+    "start": [(256, 128, 3000, 32, 8, 0.9)],
+    "finish": [(1024, 32, 1500, 64, 16, None), (4096, 8, 2000, 128, 64, None)],
 }
 SEED = 5
 STAGES = "stages.json"
-PARTS = ("tokens", "task", "weight")
+PARTS = ("tokens", "task", "weight", "asked", "path")
+LESSONS = 3  # hops that layers in between are taught; the last is the answer itself
 _SHARD = 256
 
 
@@ -30,14 +31,26 @@ def _prose():
     return corpus.Corpus(held_out=False)
 
 
+def lessons(sequence, most):
+    """Where chains are asked for [most] int16 (0: nothing), and what the 1st … 3rd hop from there leads to [most,3]; a chain
+    that is shorter stays at its end."""
+    asked, path = np.zeros(most, np.int16), np.zeros((most, LESSONS), np.int16)
+    chains = [(at, question.path) for at, question in sequence.questions if question.path and at < len(sequence.tokens)]
+    for i, (at, targets) in enumerate(chains[:most]):
+        asked[i], path[i] = at - 1, [targets[min(hop, len(targets) - 1)] for hop in range(LESSONS)]
+    return asked, path
+
+
 def _shard(job):
-    length, density, first, count = job
-    rows = [tasks.make(np.random.default_rng([SEED, length, i]), _prose(), length, density) for i in range(first, first + count)]
-    return [np.stack([getattr(row, part) for row in rows]) for part in PARTS]
+    length, loop, density, first, count = job
+    rows = [tasks.make(np.random.default_rng([SEED, length, i]), _prose(), length, density, loop)
+            for i in range(first, first + count)]
+    asked, path = zip(*(lessons(row, length // 8) for row in rows))
+    return [*(np.stack([getattr(row, part) for row in rows]) for part in PARTS[:3]), np.stack(asked), np.stack(path)]
 
 
-def write(folder, length, density, count, pool):
-    jobs = [(length, density, first, min(_SHARD, count - first)) for first in range(0, count, _SHARD)]
+def write(folder, length, loop, density, count, pool):
+    jobs = [(length, loop, density, first, min(_SHARD, count - first)) for first in range(0, count, _SHARD)]
     parts = zip(*pool.imap(_shard, jobs))
     for name, shards in zip(PARTS, parts):
         np.save(folder / f"{length}.{name}.npy", np.concatenate(shards))
@@ -46,17 +59,18 @@ def write(folder, length, density, count, pool):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--curriculum", choices=CURRICULA, default="study")
+    parser.add_argument("--curriculum", choices=CURRICULA, default="start")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    stages = [(length, batch, max(1, round(steps * arguments.scale)), window, density)
-              for length, batch, steps, window, density in CURRICULA[arguments.curriculum]]
+    stages = [(length, batch, max(1, round(steps * arguments.scale)), window, block, density)
+              for length, batch, steps, window, block, density in CURRICULA[arguments.curriculum]]
     with multiprocessing.Pool() as pool:
-        for length, batch, steps, _, density in stages:
-            write(arguments.folder, length, density, batch * steps, pool)
+        for length, batch, steps, window, _, density in stages:
+            write(arguments.folder, length, window, density, batch * steps, pool)
     # Last, so that a folder with this file is complete.
-    (arguments.folder / STAGES).write_text(json.dumps([[length, batch, window] for length, batch, _, window, _ in stages]))
+    listing = [[length, batch, window, block] for length, batch, _, window, block, _ in stages]
+    (arguments.folder / STAGES).write_text(json.dumps(listing))
 
 
 if __name__ == "__main__":

@@ -1,41 +1,67 @@
 #!/usr/bin/env python3
-"""The whole study on one GPU: study.py FOLDER. Writes the sequences, trains all architectures side by side on the same ones,
-measures each, and leaves FOLDER/NAME.pt, NAME.jsonl (the curve) and NAME.json (the measurements).
+"""The whole study: study.py FOLDER [--architectures hysparse,swa] [--seeds 2]
+
+Writes the sequences, trains every architecture on the same ones, one training at a time on each GPU (a single one trains one
+after another), measures each, and leaves FOLDER/NAME.SEED.pt, NAME.SEED.start.jsonl and NAME.SEED.jsonl (the curves) and
+NAME.SEED.json (the measurements).
 """
 
 import argparse
+import concurrent.futures
+import itertools
+import os
 import pathlib
+import queue
 import subprocess
 import sys
 
+import torch
+
 import model
+import prepare
 
 HERE = pathlib.Path(__file__).parent
 
 
-def run(*command):
-    return subprocess.Popen([sys.executable, *map(str, command)])
+def run(*command, device=None):
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": device} if device else {})
+    if subprocess.run([sys.executable, *map(str, command)], env=environment).returncode:
+        raise RuntimeError(f"{pathlib.Path(command[0]).name} {' '.join(map(str, command[1:]))} failed")
 
 
-def finished(processes):
-    """Ends with one line if any of {name: process} failed."""
-    failed = [name for name, process in processes.items() if process.wait() != 0]
-    if failed:
-        sys.exit(f"study.py: {', '.join(failed)} failed")
+def course(name, seed, folder, devices):
+    """One training from start to finish, on a GPU that is free."""
+    device, out = devices.get(), folder / f"{name}.{seed}.pt"
+    try:
+        begun = out.with_suffix(".start.pt")
+        run(HERE / "train.py", name, folder / "start", begun, "--seed", seed, device=device)
+        run(HERE / "train.py", name, folder / "finish", out, "--start", begun, device=device)
+        run(HERE / "evaluate.py", name, out, out.with_suffix(".json"), device=device)
+    finally:
+        devices.put(device)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--architectures", default=",".join(model.ARCHITECTURES))
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="for training, at most")
     arguments = parser.parse_args()
-    folder = arguments.folder
-    finished({"prepare": run(HERE / "prepare.py", folder, "--scale", arguments.scale)})
-    finished({name: run(HERE / "train.py", name, folder, folder / f"{name}.pt", "--seconds", arguments.seconds)
-              for name in model.ARCHITECTURES})
-    finished({name: run(HERE / "evaluate.py", name, folder / f"{name}.pt", folder / f"{name}.json")
-              for name in model.ARCHITECTURES})
+    names, devices = arguments.architectures.split(","), queue.SimpleQueue()
+    unknown = [name for name in names if name not in model.ARCHITECTURES]
+    if unknown:
+        sys.exit(f"study.py: no architecture {unknown[0]!r}; there are {', '.join(model.ARCHITECTURES)}")
+    for device in range(torch.cuda.device_count()) if torch.cuda.is_available() else [""]:
+        devices.put(str(device))
+    try:
+        for curriculum in prepare.CURRICULA:
+            run(HERE / "prepare.py", arguments.folder / curriculum, "--curriculum", curriculum, "--scale", arguments.scale)
+        with concurrent.futures.ThreadPoolExecutor(devices.qsize()) as pool:
+            jobs = itertools.product(names, range(arguments.seeds))
+            list(pool.map(lambda job: course(*job, arguments.folder, devices), jobs))
+    except RuntimeError as error:
+        sys.exit(f"study.py: {error}")
 
 
 if __name__ == "__main__":

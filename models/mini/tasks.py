@@ -5,12 +5,13 @@
 | task | fact | question |
 | --- | --- | --- |
 | hop1 … hop4 | `TAG NAME VALUE ;`, `TAG NAME NAME ;` | `? TAG NAME VALUE ;`: the value at the end of a chain of 1 … 4 facts of the tag |
-| count | `mark TAG ;`, 1 to 8 times, scattered | `total TAG = NUMBER ;` |
-| copy | `copy TAG : 16 values ;` | `paste TAG : the same 16 values ;` |
+| count | `mark TAG ;`, 1 to 6 times, scattered | `total TAG = NUMBER ;` |
+| copy | `copy TAG : 16 names and values ;` | `paste TAG : the same 16 words ;` |
 | loop | | `loop`, 128 random letters of four, the same 128 again: each is what stood 128 tokens before |
 
 Every tag and every name occurs in many facts, so that a fact is known only by both; facts come in random order, chains too, so
-that they cannot be followed while they are read. Facts fill the first part of a sequence, questions the second, prose the rest.
+that they cannot be followed while they are read. A tag has several chains: who finds the tag but cannot follow a chain has one
+chance in CHAINS' number. Facts fill the first part of a sequence, questions the second, prose the rest.
 """
 
 import dataclasses
@@ -20,8 +21,11 @@ import numpy as np
 from vocabulary import BEGIN, ID, IDS
 
 HOPS = 4
+CHAINS = [(1, 1, 1, 1, 1), (2, 2, 2), (3, 3), (4, 2)]  # hops of a tag's chains; at most six facts
+CHAIN_SHARES = [0.25, 0.25, 0.25, 0.25]
+MOST = 6  # marks
 COPY_WORDS = 16
-LOOP = 128
+LOOP = 128  # the spec's window: the farthest token that it shows
 TASKS = ["text", *(f"hop{h}" for h in range(1, HOPS + 1)), "count", "copy", "loop"]
 SCORED = TASKS[1:]
 NOT_SCORED = -1
@@ -40,6 +44,7 @@ class Question:
     task: str
     tokens: list  # the answer included
     answer: slice  # where it stands in tokens
+    path: tuple = ()  # of a chain: what each hop leads to, the answer last
 
 
 @dataclasses.dataclass
@@ -50,38 +55,51 @@ class Sequence:
     questions: list  # (position of the first answer token, Question)
 
 
-def _group(rng, tag):
-    """Facts of one tag: a chain of 1 to 4 and two more; the chain's end is asked for, and often another value."""
-    hops = int(rng.integers(1, HOPS + 1))
-    names = rng.choice(IDS["name"], hops + 2, replace=False).tolist()
-    values = rng.choice(IDS["value"], 3).tolist()
-    targets = names[1:hops] + values
-    facts = [[tag, name, target, _END] for name, target in zip(names, targets)]
-    asked = [(f"hop{hops}", names[0], values[0]), ("hop1", names[hops], values[1])][: 1 + int(rng.integers(0, 2))]
-    return facts, [Question(task, [_ASK, tag, name, value, _END], slice(3, 4)) for task, name, value in asked]
+class _Pool:
+    """What a sequence draws from. A short one has few names and words, so that each occurs as often as in a long one: what
+    follows a name would else be known without its tag."""
+
+    def __init__(self, rng, length, loop):
+        self.names, values = (rng.permutation(IDS[kind])[: max(8, length // 24)] for kind in ("name", "value"))
+        self.words, self.loop = np.concatenate([self.names, values]), loop
 
 
-def _count(rng, tag):
-    number = int(rng.integers(1, len(_NUMBERS) + 1))
+def _group(rng, tag, pool):
+    """Facts of one tag: its chains. Each is asked for at most once, from its start or from later."""
+    hops = CHAINS[rng.choice(len(CHAINS), p=CHAIN_SHARES)]
+    names = iter(rng.choice(pool.names, sum(hops), replace=False).tolist())
+    facts, questions = [], []
+    for length, value in zip(hops, rng.choice(IDS["value"], len(hops), replace=False).tolist()):
+        chain = [next(names) for _ in range(length)]
+        facts += [[tag, name, target, _END] for name, target in zip(chain, [*chain[1:], value])]
+        skip = int(rng.integers(0, length)) if rng.random() < 0.25 else 0
+        path = (*chain[skip + 1 :], value)
+        questions.append(Question(f"hop{len(path)}", [_ASK, tag, chain[skip], value, _END], slice(3, 4), path))
+    asked = rng.permutation(len(questions))[: max(1, len(questions) - int(rng.integers(0, 3)))]
+    return facts, [questions[i] for i in asked]
+
+
+def _count(rng, tag, _):
+    number = int(rng.integers(1, MOST + 1))
     question = Question("count", [_TOTAL, tag, _EQUAL, _NUMBERS[number - 1], _END], slice(3, 4))
     return [[_MARK, tag, _END]] * number, [question]
 
 
-def _copy(rng, tag):
-    words = rng.choice(IDS["value"], COPY_WORDS).tolist()
+def _copy(rng, tag, pool):
+    words = rng.choice(pool.words, COPY_WORDS).tolist()
     question = Question("copy", [_PASTE, tag, _COLON, *words, _END], slice(3, 3 + COPY_WORDS))
     return [[_COPY, tag, _COLON, *words, _END]], [question]
 
 
-def _loop(rng, _):
-    letters = rng.choice(_LETTERS, LOOP).tolist()
-    return [], [Question("loop", [_LOOP, *letters, *letters, _END], slice(1 + LOOP, 1 + 2 * LOOP))]
+def _loop(rng, _, pool):
+    letters = rng.choice(_LETTERS, pool.loop).tolist()
+    return [], [Question("loop", [_LOOP, *letters, *letters, _END], slice(1 + pool.loop, 1 + 2 * pool.loop))]
 
 
-_MAKERS = {"group": (_group, 0.76), "count": (_count, 0.1), "copy": (_copy, 0.1), "loop": (_loop, 0.04)}
+_MAKERS = {"group": (_group, 0.74), "count": (_count, 0.12), "copy": (_copy, 0.1), "loop": (_loop, 0.04)}
 
 
-def _items(rng, budget):
+def _items(rng, budget, pool):
     """(facts, questions) of random tasks that take at most `budget` tokens together."""
     kinds, shares = list(_MAKERS), [share for _, share in _MAKERS.values()]
     tags = {kind: rng.permutation(IDS["tag"]).tolist() for kind in kinds}
@@ -90,7 +108,7 @@ def _items(rng, budget):
         kind = kinds[rng.choice(len(kinds), p=shares)]
         if not tags[kind]:
             return facts, questions, used
-        some_facts, some_questions = _MAKERS[kind][0](rng, tags[kind].pop())
+        some_facts, some_questions = _MAKERS[kind][0](rng, tags[kind].pop(), pool)
         size = sum(map(len, some_facts)) + sum(len(question.tokens) for question in some_questions)
         if used + size > budget:
             if kind == "loop":
@@ -125,9 +143,10 @@ class _Writer:
         return answer.start
 
 
-def make(rng, corpus, length, density=None):
+def make(rng, corpus, length, density=None, loop=LOOP):
     """One Sequence of `length` tokens; `density` is the share that is not prose, 0.4 to 0.9 by default."""
-    facts, questions, used = _items(rng, int((length - 1) * (density or rng.uniform(0.4, 0.9))))
+    budget = int((length - 1) * (density or rng.uniform(0.4, 0.9)))
+    facts, questions, used = _items(rng, budget, _Pool(rng, length, loop))
     writer, asked = _Writer(length), []
     prose = length - 1 - used
     before = int(prose * rng.uniform(0.3, 0.9))

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Trains one architecture of the study: train.py ARCHITECTURE DATA OUT.pt, DATA as written by prepare.py.
 
-Writes OUT.pt (weights, rounded to BF16) and OUT.jsonl (the curve: loss and accuracy of each task on the batch before it is learnt).
+Writes OUT.pt (weights, rounded to BF16) and OUT.jsonl (the curve: loss, and accuracy of each task on the batch before it is
+learnt).
 """
 
 import argparse
@@ -22,17 +23,19 @@ import prepare
 import tasks
 
 LEARNING_RATE = 4e-3
-WARM_UP, DECAY = 0.02, 0.3  # shares of the training
+WARM_UP, DECAY = 0.02, 0.5  # shares of the training
 LOG_EVERY = 25
+LESSON_LAYERS, LESSON_WEIGHT = (4, 6, 8), 0.3
+CAPTURE_AFTER = 3  # steps of a shape: everything is compiled by then
 
 
 def load(folder):
-    """[(window, sequences a step, [tokens, task, weight])] of every stage."""
+    """[(window, block, sequences a step, [tokens, task, weight, asked, path])] of every stage."""
     path = folder / prepare.STAGES
     if not path.exists():
         sys.exit(f"train.py: {path} is missing: run prepare.py {folder}")
-    return [(window, batch, [np.load(folder / f"{length}.{part}.npy", mmap_mode="r") for part in prepare.PARTS])
-            for length, batch, window in json.loads(path.read_text())]
+    return [(window, block, batch, [np.load(folder / f"{length}.{part}.npy", mmap_mode="r") for part in prepare.PARTS])
+            for length, batch, window, block in json.loads(path.read_text())]
 
 
 def start_from(net, path):
@@ -43,25 +46,26 @@ def start_from(net, path):
         sys.exit(f"train.py: {path} does not fit: {' '.join(str(error).split())[:200]}")
 
 
-def batches(stages, device):
-    """(window, (tokens, task, weight)) of every step, stage after stage."""
-    for window, batch, parts in stages:
-        for first in range(0, len(parts[0]), batch):
-            yield window, [torch.from_numpy(part[first : first + batch].copy()).to(device) for part in parts]
-
-
 def rate(done):
     """Of the peak, at a share of the training: warm up, stay, fall to zero in a straight line."""
     return min(1.0, done / WARM_UP, max(0.0, 1 - done) / DECAY)
 
 
-def loss_of(net, tokens, weight):
-    """(weighted mean loss, right answers [B,S-1])."""
-    logits = net.logits(net(tokens)[:, :-1]).float()
+def loss_of(net, tokens, weight, asked, path):
+    """(weighted mean loss, right answers [B,S-1]). Layers in between are taught the hops of a chain, so that following it is
+    learnt hop by hop and not all at once."""
+    tap = dict.fromkeys(LESSON_LAYERS)
+    logits = net.logits(net(tokens, tap)[:, :-1]).float()
     target = tokens[:, 1:]
     loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
     weight = weight[:, 1:].float()
-    return (loss * weight).sum() / weight.sum(), logits.argmax(-1) == target
+    total = (loss * weight).sum() / weight.sum()
+    there = (asked > 0).float()
+    for hop, h in enumerate(tap.values()):
+        h = net.model.norm(h.gather(1, asked[..., None].expand(-1, -1, h.shape[2])))
+        lesson = F.cross_entropy(net.logits(h).float().flatten(0, 1), path[..., hop].flatten(), reduction="none").view_as(there)
+        total = total + LESSON_WEIGHT * (lesson * there).sum() / there.sum().clamp_min(1)
+    return total, logits.argmax(-1) == target
 
 
 def accuracy(right, task):
@@ -69,29 +73,70 @@ def accuracy(right, task):
     return {name: round(right[task == i].float().mean().item(), 4) for i, name in enumerate(tasks.TASKS) if (task == i).any()}
 
 
+class Learner:
+    """One step of training on batches of one shape; on a GPU it is captured once and replayed, for launching it takes longer
+    than computing it."""
+
+    def __init__(self, net, optimizers, device):
+        self._net, self._optimizers, self._device, self._calls, self._graph = net, optimizers, device, 0, None
+        self._inputs = None
+        self._stream = torch.cuda.Stream() if device.type == "cuda" else None
+
+    def _learn(self):
+        self._net.zero_grad(set_to_none=True)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._stream is not None, cache_enabled=False):
+            loss, right = loss_of(self._net, *self._inputs)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._net.parameters(), 1.0)
+        for each in self._optimizers:
+            each.step()
+        return loss.detach(), right
+
+    def __call__(self, tokens, weight, asked, path):
+        """(loss, right answers) before the step; valid until the next one."""
+        given = tokens.long(), weight, asked.long(), path.long()
+        self._inputs = self._inputs or [each.to(self._device) for each in given]
+        for own, each in zip(self._inputs, given):
+            own.copy_(each)
+        self._calls += 1
+        if self._stream is None:
+            return self._learn()
+        if self._calls <= CAPTURE_AFTER:
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                result = self._learn()
+            torch.cuda.current_stream().wait_stream(self._stream)
+            return result
+        if self._graph is None:
+            self._net.zero_grad(set_to_none=True)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._result = self._learn()
+        self._graph.replay()
+        return self._result
+
+
 def train(net, stages, device, seconds, log):
     """One pass over the stages, or as much of it as `seconds` allow: the learning rate reaches zero either way."""
-    optimizers = optimizer.make(net, LEARNING_RATE)
-    steps, started = sum(-(-len(parts[0]) // batch) for _, batch, parts in stages), time.time()
-    for step, (window, (tokens, task, weight)) in enumerate(batches(stages, device)):
-        done = max((step + 1) / (steps + 1), (time.time() - started) / seconds)
-        if done >= 1:
-            break
-        net.ops.window = window
-        for group in (group for each in optimizers for group in each.param_groups):
-            group["lr"] = LEARNING_RATE * rate(done)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss, right = loss_of(net, tokens.long(), weight)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for each in optimizers:
-            each.step()
-        net.zero_grad(set_to_none=True)
-        if step % LOG_EVERY == 0:
-            row = {"step": step, "length": tokens.shape[1], "seconds": round(time.time() - started, 1),
-                   "loss": round(loss.item(), 4), **accuracy(right, task)}
-            log.write(json.dumps(row) + "\n")
-            log.flush()
+    lr = torch.tensor(LEARNING_RATE, device=device)
+    optimizers = optimizer.make(net, lr)
+    steps, started, step = sum(-(-len(parts[0]) // batch) for _, _, batch, parts in stages), time.time(), 0
+    for window, block, batch, parts in stages:
+        net.ops.window, net.ops.block = window, block
+        learner = Learner(net, optimizers, device)
+        for first in range(0, len(parts[0]), batch):
+            tokens, task, weight, *lessons = (torch.from_numpy(part[first : first + batch].copy()) for part in parts)
+            done = max((step + 1) / (steps + 1), (time.time() - started) / seconds)
+            if done >= 1:
+                return
+            lr.fill_(LEARNING_RATE * rate(done))
+            loss, right = learner(tokens, weight, *lessons)
+            if step % LOG_EVERY == 0:
+                row = {"step": step, "length": tokens.shape[1], "seconds": round(time.time() - started, 1),
+                       "loss": round(loss.item(), 4), **accuracy(right, task.to(device))}
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+            step += 1
 
 
 def main():
@@ -100,9 +145,10 @@ def main():
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--start", type=pathlib.Path, help="weights to go on from, as an earlier training wrote them")
+    parser.add_argument("--seed", type=int, default=0, help="of the first weights")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end by then, with the steps done so far")
     arguments = parser.parse_args()
-    torch.manual_seed(0)
+    torch.manual_seed(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     stages = load(arguments.data)
     pattern, variant = model.ARCHITECTURES[arguments.architecture]

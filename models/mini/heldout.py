@@ -1,0 +1,33 @@
+"""What is measured on: held-out sequences, what an answer counts, and intervals. NumPy only."""
+
+import numpy as np
+
+import corpus
+import tasks
+
+LENGTHS = {1024: 240, 2048: 140, 4096: 70, 8192: 60}  # length: sequences, for 400 questions of every task
+SEED = 77  # training uses another: the first number of a sequence's seed
+
+
+def sequences(length, count):
+    prose = corpus.Corpus(held_out=True)
+    return [tasks.make(np.random.default_rng([SEED, length, i]), prose, length) for i in range(count)]
+
+
+def answers(sequence, right):
+    """{task: [what each question counts]}, from whether each token is foretold right [S]: a copy when all of its words are, a
+    loop by its letters."""
+    counted = {task: [] for task in tasks.SCORED}
+    for at, question in sequence.questions:
+        hits = right[at : at + question.answer.stop - question.answer.start]
+        counted[question.task].append(float(hits.mean() if question.task == "loop" else hits.all()))
+    return counted
+
+
+def interval(per_sequence):
+    """(mean, half of the 95 % interval, samples) from a list of lists: sequences are drawn again, not their questions."""
+    sums, counts = np.array([sum(x) for x in per_sequence]), np.array([len(x) for x in per_sequence])
+    draws = np.random.default_rng(0).integers(0, len(sums), (1000, len(sums)))
+    means = sums[draws].sum(1) / np.maximum(counts[draws].sum(1), 1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return round(float(sums.sum() / max(counts.sum(), 1)), 4), round(float(high - low) / 2, 4), int(counts.sum())
