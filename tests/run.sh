@@ -52,10 +52,13 @@ unit_tests() {
 }
 
 python_tests() {
-  log "python: build, environment, model"
+  log "python: build, environment, models"
   build release || { fail python.build "the release preset does not build"; return; }
   virtual_environment || { fail python.environment "tests/requirements.txt could not be installed"; return; }
-  models/get.sh smollm2-135m || { fail python.model "models/get.sh smollm2-135m failed"; return; }
+  local model
+  for model in smollm2-135m hysparse-mini; do
+    models/get.sh $model || { fail python.model "models/get.sh $model failed"; return; }
+  done
   log "python: tests"
   HYSPARSE_BUILD=$root/build/release timeout 2400 "$venv/bin/python" -m pytest tests -q -p no:cacheprovider \
     --junitxml="$results/python.xml" || [[ -s $results/python.xml ]] || fail python "pytest ended without a report"

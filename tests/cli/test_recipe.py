@@ -1,4 +1,4 @@
-"""The SmolLM2 recipe: GGUF reading on whole, truncated and corrupt files; the conversion there and back; models/get.sh."""
+"""The recipes. SmolLM2's: GGUF reading on whole, truncated and corrupt files; the conversion there and back. models/get.sh."""
 
 import importlib.util
 import json
@@ -180,8 +180,8 @@ def cache(tmp_path):
     return tmp_path
 
 
-def get(cache):
-    return subprocess.Popen([ROOT / "models" / "get.sh", "smollm2-135m"], env={**os.environ, "HYSPARSE_CACHE": str(cache)},
+def get(cache, name="smollm2-135m"):
+    return subprocess.Popen([ROOT / "models" / "get.sh", name], env={**os.environ, "HYSPARSE_CACHE": str(cache)},
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -207,3 +207,13 @@ def test_get_interrupted_leaves_no_model(cache):
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     assert not (cache / "models" / "smollm2-135m").exists()
+
+
+def test_hysparse_mini_needs_neither_network_nor_python(tmp_path):
+    model = tmp_path / "models" / "hysparse-mini"
+    for damage in (lambda: None, lambda: (model / "config.json").write_text("{}")):
+        damage()
+        out, err = (running := get(tmp_path, "hysparse-mini")).communicate(timeout=60)
+        assert (running.returncode, out.strip()) == (0, str(model)), err
+        assert json.loads((model / "config.json").read_text())["model_type"] == "hysparse"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["downloads", "models"]
