@@ -26,10 +26,11 @@ KEY = "a-key-for-tests"
 class Server:
     """`hysparse serve MODEL …`; a context manager. `http` and `grpc` are HOST:PORT, `log` is what it wrote to stderr."""
 
-    def __init__(self, model, *flags, wait=True):
+    def __init__(self, model, *flags, wait=True, binary=BINARY, environment=None):
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
-        command = [BINARY, "serve", model, "--port", "0", "--grpc-port", "0", "--api-key", KEY, *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True)
+        command = [binary, "serve", model, "--port", "0", "--grpc-port", "0", "--api-key", KEY, *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True,
+                                        env={**os.environ, **(environment or {})})
         self.http, self.grpc = self._address("http"), self._address("grpc")
         self.base_url = f"http://{self.http}/v1"
         if wait:

@@ -1,0 +1,114 @@
+"""Held-out sequences of facts and questions, and two ways of putting the questions to a server over its OpenAI API.
+
+Scoring computes a whole sequence (prefill) and takes the likeliest token at every position. Asking generates the answers after
+a context that many questions share (cached prefix, decode). Results are {task: [share right, …]}: a copy counts when all of
+its words are right, a loop by its letters.
+"""
+
+import concurrent.futures
+import json
+import urllib.request
+
+import numpy as np
+
+from places import MINI  # first: it sets the path
+import corpus
+import server_process
+import tasks
+import vocabulary
+
+SEED = 101  # training and the study's evaluation use others
+_PROSE = corpus.Corpus(held_out=True)
+
+
+def sequence(length, number):
+    return tasks.make(np.random.default_rng([SEED, length, number]), _PROSE, length)
+
+
+def sequences(length, count):
+    return [sequence(length, number) for number in range(count)]
+
+
+def answers(task, hits):
+    """What a question counts, from whether each token of its answer is right."""
+    return float(np.mean(hits)) if task == "loop" else float(all(hits))
+
+
+def collect(results):
+    """{task: [share right, …]} of (task, share right) pairs."""
+    collected = {task: [] for task in tasks.SCORED}
+    for task, right in results:
+        collected[task].append(right)
+    return collected
+
+
+def complete(server, prompt, **options):
+    """The only choice of a greedy completion of token ids."""
+    body = {"prompt": list(map(int, prompt)), "temperature": 0, "logprobs": 1, **options}
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {server_process.KEY}"}
+    request = urllib.request.Request(f"{server.base_url}/completions", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=120) as response:
+        return json.load(response)["choices"][0]
+
+
+def together(call, items, workers=8):
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(call, items))
+
+
+class Scored:
+    """A sequence and, of each of its tokens, the log probability of the likeliest one there and whether it is that."""
+
+    def __init__(self, server, sequence):
+        logprobs = complete(server, sequence.tokens, echo=True, max_tokens=0)["logprobs"]
+        self.sequence = sequence
+        self.best = np.array([np.nan, *(max(top.values()) for top in logprobs["top_logprobs"][1:])])
+        self.right = np.array([False, *logprobs["token_logprobs"][1:]]) >= self.best
+
+    def results(self):
+        return [(question.task, answers(question.task, self.hits(at, question))) for at, question in self.sequence.questions]
+
+    def hits(self, at, question):
+        return self.right[at : at + question.answer.stop - question.answer.start]
+
+
+def score(server, sequences):
+    """[Scored], several at once."""
+    return together(lambda sequence: Scored(server, sequence), sequences)
+
+
+def generate(server, prompt, question):
+    """(whether each token of the answer is right, log probabilities of the tokens that were generated)"""
+    answer = question.tokens[question.answer]
+    choice = complete(server, prompt, max_tokens=len(answer), ignore_eos=True)
+    made, wanted = choice["logprobs"]["tokens"], [vocabulary.decode([token]) for token in answer]
+    assert len(made) == len(wanted), f"{len(wanted)} tokens were asked for, {len(made)} came"
+    return [a == b for a, b in zip(made, wanted)], choice["logprobs"]["token_logprobs"]
+
+
+def facts(sequence):
+    """The tokens before the first question."""
+    return sequence.tokens[: min(at - question.answer.start for at, question in sequence.questions)]
+
+
+def some(sequence, count):
+    """The first `count` questions of each task."""
+    asked = [question for _, question in sequence.questions]
+    return [question for task in tasks.SCORED for question in [one for one in asked if one.task == task][:count]]
+
+
+def ask(server, sequences, count, workers=8):
+    """Puts `count` questions of each task and sequence right behind the sequence's facts, half of all in a first round and
+    half in a second, when every context returns."""
+
+    def put(job):
+        context, question = job
+        hits, _ = generate(server, [*context, *question.tokens[: question.answer.start]], question)
+        return question.task, answers(question.task, hits)
+
+    jobs = [[(facts(sequence), question) for question in some(sequence, count)] for sequence in sequences]
+    results = []
+    for half in (0, 1):
+        together(lambda sequence: complete(server, facts(sequence), max_tokens=1), sequences, workers)
+        results += together(put, [job for of_one in jobs for job in of_one[half::2]], workers)
+    return results

