@@ -42,13 +42,17 @@ def collect(results):
     return collected
 
 
-def complete(server, prompt, **options):
-    """The only choice of a greedy completion of token ids."""
-    body = {"prompt": list(map(int, prompt)), "temperature": 0, "logprobs": 1, **options}
+def post(server, path, **body):
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {server_process.KEY}"}
-    request = urllib.request.Request(f"{server.base_url}/completions", json.dumps(body).encode(), headers)
+    request = urllib.request.Request(f"http://{server.http}{path}", json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=120) as response:
-        return json.load(response)["choices"][0]
+        return json.load(response)
+
+
+def complete(server, prompt, **options):
+    """The only choice of a greedy completion of token ids or text."""
+    prompt = prompt if isinstance(prompt, str) else list(map(int, prompt))
+    return post(server, "/v1/completions", prompt=prompt, temperature=0, logprobs=1, **options)["choices"][0]
 
 
 def together(call, items, workers=8):
@@ -91,6 +95,11 @@ def facts(sequence):
     return sequence.tokens[: min(at - question.answer.start for at, question in sequence.questions)]
 
 
+def text(tokens):
+    """What the server makes `tokens` of: it puts <|begin|> before."""
+    return vocabulary.decode(tokens[1:])
+
+
 def some(sequence, count):
     """The first `count` questions of each task."""
     asked = [question for _, question in sequence.questions]
@@ -98,17 +107,17 @@ def some(sequence, count):
 
 
 def ask(server, sequences, count, workers=8):
-    """Puts `count` questions of each task and sequence right behind the sequence's facts, half of all in a first round and
-    half in a second, when every context returns."""
+    """Puts `count` questions of each task and sequence, as text, right behind the sequence's facts: half of all in a first
+    round and half in a second, when every context returns."""
 
     def put(job):
         context, question = job
-        hits, _ = generate(server, [*context, *question.tokens[: question.answer.start]], question)
+        hits, _ = generate(server, text([*context, *question.tokens[: question.answer.start]]), question)
         return question.task, answers(question.task, hits)
 
     jobs = [[(facts(sequence), question) for question in some(sequence, count)] for sequence in sequences]
     results = []
     for half in (0, 1):
-        together(lambda sequence: complete(server, facts(sequence), max_tokens=1), sequences, workers)
+        together(lambda sequence: complete(server, text(facts(sequence)), max_tokens=1), sequences, workers)
         results += together(put, [job for of_one in jobs for job in of_one[half::2]], workers)
     return results

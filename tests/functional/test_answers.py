@@ -21,6 +21,11 @@ def cases(table):
     return [(length, task, least) for length, tasks in table.items() for task, least in tasks.items()]
 
 
+def test_text_is_the_tokens_of_the_sequence(server):
+    tokens = questions.sequence(2048, 0).tokens.tolist()
+    assert questions.post(server, "/tokenize", prompt=questions.text(tokens))["tokens"] == tokens
+
+
 @pytest.mark.parametrize("length, task, least", cases(SCORED))
 def test_the_likeliest_token_of_a_prompt_is_the_answer(scored, length, task, least):
     right = questions.collect(pair for one in scored(length) for pair in one.results())[task]
