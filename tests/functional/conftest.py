@@ -1,6 +1,6 @@
 import pytest
 
-import places  # first: it sets the path
+import setting  # first: it sets the path
 import questions
 import server_process
 
@@ -12,7 +12,7 @@ CHUNKS = ["--max-num-batched-tokens", "256", "--max-num-seqs", "16"]
 
 @pytest.fixture(scope="session")
 def server():
-    with server_process.Server(places.MINI, "--kv-cache-memory", "256MiB", *CHUNKS) as running:
+    with server_process.Server(setting.MINI, "--kv-cache-memory", "256MiB", *CHUNKS) as running:
         yield running
         assert running.process.poll() is None, running.log
 
@@ -20,7 +20,7 @@ def server():
 @pytest.fixture(scope="session")
 def small():
     """A server whose KV cache holds one context of 8,192 tokens, or a few short ones, and no answer in advance."""
-    with server_process.Server(places.MINI, "--kv-cache-memory", "12MiB", "--output-reserve", "0", *CHUNKS) as running:
+    with server_process.Server(setting.MINI, "--kv-cache-memory", "12MiB", "--output-reserve", "0", *CHUNKS) as running:
         yield running
         assert running.process.poll() is None, running.log
 

@@ -8,7 +8,7 @@ import argparse
 
 import numpy as np
 
-import places  # first: it sets the path
+import setting  # first: it sets the path
 import questions
 import server_process
 import tasks
@@ -24,10 +24,10 @@ ALL = "all"  # questions of a way
 COUNTS = [*(("scored", task) for task in tasks.SCORED), ("scored", ALL), ("asked", ALL)]
 
 
-def accuracy(fault=None):
-    """{(way, task): percent}, of the production binary or of one fault."""
-    binary, environment = (places.FAULTY, {"HYSPARSE_FAULT": fault}) if fault else (server_process.BINARY, {})
-    with server_process.Server(places.MINI, *FLAGS, binary=binary, environment=environment) as server:
+def accuracy(binary=setting.FAULTY, fault=None):
+    """{(way, task): percent}"""
+    environment = {"HYSPARSE_FAULT": fault} if fault else {}
+    with server_process.Server(setting.MINI, *FLAGS, binary=binary, environment=environment) as server:
         sequences = questions.sequences(LENGTH, SCORED)
         results = {"scored": [pair for one in questions.score(server, sequences) for pair in one.results()],
                    "asked": questions.ask(server, sequences[:ASKED], OF_EACH)}
@@ -54,10 +54,10 @@ def main():
     chosen = parser.parse_args().faults or FAULTS
     if unknown := [name for name in chosen if name not in FAULTS]:
         parser.error(f"{unknown[0]} is no fault; one of {', '.join(FAULTS)}")
-    healthy = accuracy()
+    healthy = accuracy(server_process.BINARY)
     print(row("", "", [*tasks.SCORED, ALL]))
     for fault in chosen:
-        faulty = accuracy(fault)
+        faulty = accuracy(fault=fault)
         found = fallen(healthy, faulty)
         for way in ("scored", "asked"):
             keys = [(way, task) for task in [*tasks.SCORED, ALL]]

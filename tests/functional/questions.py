@@ -11,7 +11,7 @@ import urllib.request
 
 import numpy as np
 
-from places import MINI  # first: it sets the path
+from setting import MINI  # first: it sets the path
 import corpus
 import server_process
 import tasks
