@@ -11,7 +11,7 @@ import urllib.request
 
 import numpy as np
 
-from setting import MINI  # first: it sets the path
+import setting  # first: it sets the path
 import corpus
 import server_process
 import tasks
