@@ -5,6 +5,11 @@ faults.py [FAULT …] prints accuracy in percent, healthy → faulty, by task; a
 """
 
 import argparse
+import contextlib
+import dataclasses
+import json
+import pathlib
+import tempfile
 
 import numpy as np
 
@@ -13,35 +18,73 @@ import questions
 import server_process
 import tasks
 
-# What faulty/faults.cc plants, each alone.
-FAULTS = ["wrong-group", "block-off-by-one", "raw-logits", "one-block-fewer", "partial-block", "wrong-oracle", "no-sink-window",
-          "no-sink-sparse", "window-127", "gate", "stale-page", "lost-copy", "rope-position"]
+@dataclasses.dataclass(frozen=True)
+class Exam:
+    """Sequences of `length` tokens: how many are scored, and behind the facts of how many is asked (4 questions a task).
+    `top`: tokens that the model may select, instead of what its config says."""
+
+    length: int
+    scored: int
+    asked: int
+    top: int | None = None
+
+
+SHORT = Exam(2048, 6, 4)
+LONG = Exam(16384, 2, 0)  # 256 blocks: where the choice is hard
+NARROW = Exam(1024, 12, 0, top=128)  # two blocks: where each one counts
+# What faulty/ plants, each alone, and the exam that sees it.
+FAULTS = {"block-off-by-one": SHORT, "raw-logits": LONG, "one-block-fewer": NARROW, "partial-block": SHORT, "wrong-kv-group": SHORT,
+          "wrong-oracle": SHORT, "no-sink-window": SHORT, "window-127": SHORT, "gate": SHORT, "stale-page": SHORT,
+          "lost-copy": SHORT, "rope-position": SHORT}
+# What these weights bear: both groups choose much the same blocks, and a sparse branch seldom finds nothing.
+BORNE = {"wrong-group": LONG, "no-sink-sparse": SHORT}
 FLAGS = ["--kv-cache-memory", "64MiB", "--max-num-batched-tokens", "256", "--max-num-seqs", "16"]
 FALL = 10.0  # points that a fault must cost somewhere
-LENGTH, SCORED, ASKED, OF_EACH = 2048, 8, 3, 3  # tokens, sequences scored and asked behind, questions of each task behind one
 ALL = "all"  # questions of a way
-# Where 10 points are more than one or two questions.
-COUNTS = [*(("scored", task) for task in tasks.SCORED), ("scored", ALL), ("asked", ALL)]
+# Where ten points are more than one answer, or many letters.
+COUNTS = [*(("scored", task) for task in tasks.SCORED), ("scored", ALL), ("asked", "copy"), ("asked", "loop"), ("asked", ALL)]
 
 
-def accuracy(binary=setting.FAULTY, fault=None):
-    """{(way, task): percent}"""
+@contextlib.contextmanager
+def model(exam):
+    """The model's folder, or one beside its weights with the exam's `top` in config.json."""
+    if exam.top is None:
+        yield setting.FOLDER
+        return
+    with tempfile.TemporaryDirectory() as made:
+        for file in setting.FOLDER.iterdir():
+            pathlib.Path(made, file.name).symlink_to(file)
+        config = json.loads((setting.FOLDER / "config.json").read_text())
+        pathlib.Path(made, "config.json").unlink()
+        pathlib.Path(made, "config.json").write_text(json.dumps({**config, "sparse_topk_tokens": exam.top}))
+        yield made
+
+
+@contextlib.contextmanager
+def serve(exam, binary=setting.FAULTY, fault=None):
     environment = {"HYSPARSE_FAULT": fault} if fault else {}
-    with server_process.Server(setting.MINI, *FLAGS, binary=binary, environment=environment) as server:
-        sequences = questions.sequences(LENGTH, SCORED)
+    with model(exam) as folder, server_process.Server(folder, *FLAGS, binary=binary, environment=environment) as server:
+        yield server
+
+
+def accuracy(exam, **served):
+    """{(way, task): percent}"""
+    with serve(exam, **served) as server:
+        sequences = questions.sequences(exam.length, exam.scored)
         results = {"scored": [pair for one in questions.score(server, sequences) for pair in one.results()],
-                   "asked": questions.ask(server, sequences[:ASKED], OF_EACH)}
+                   "asked": questions.ask(server, sequences[: exam.asked], 4)}
     accuracies = {}
     for way, pairs in results.items():
         by_task = questions.collect(pairs)
         for task, right in [*by_task.items(), (ALL, [right for _, right in pairs])]:
-            accuracies[way, task] = 100 * float(np.mean(right))
+            if right:
+                accuracies[way, task] = 100 * float(np.mean(right))
     return accuracies
 
 
 def fallen(healthy, faulty):
     """What fell by FALL points or more, of what COUNTS."""
-    return [key for key in COUNTS if healthy[key] - faulty[key] >= FALL]
+    return [key for key in COUNTS if key in healthy and healthy[key] - faulty[key] >= FALL]
 
 
 def row(name, way, cells):
@@ -49,19 +92,22 @@ def row(name, way, cells):
 
 
 def main():
+    exams = {**FAULTS, **BORNE}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("faults", nargs="*", metavar="FAULT", help=", ".join(FAULTS))
-    chosen = parser.parse_args().faults or FAULTS
-    if unknown := [name for name in chosen if name not in FAULTS]:
-        parser.error(f"{unknown[0]} is no fault; one of {', '.join(FAULTS)}")
-    healthy = accuracy(server_process.BINARY)
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=", ".join(exams))
+    chosen = parser.parse_args().faults or list(exams)
+    if unknown := [name for name in chosen if name not in exams]:
+        parser.error(f"{unknown[0]} is no fault; one of {', '.join(exams)}")
+    healthy = {exam: accuracy(exam, binary=server_process.BINARY) for exam in {exams[fault] for fault in chosen}}
     print(row("", "", [*tasks.SCORED, ALL]))
     for fault in chosen:
-        faulty = accuracy(fault=fault)
-        found = fallen(healthy, faulty)
+        before, after = healthy[exams[fault]], accuracy(exams[fault], fault=fault)
+        found = fallen(before, after)
         for way in ("scored", "asked"):
             keys = [(way, task) for task in [*tasks.SCORED, ALL]]
-            print(row(fault, way, [f"{healthy[key]:.0f}→{faulty[key]:.0f}{'*' if key in found else ' '}" for key in keys]), flush=True)
+            cells = [f"{before[key]:.0f}→{after[key]:.0f}{'*' if key in found else ' '}" if key in before else "" for key in keys]
+            if any(cells):
+                print(row(fault, way, cells), flush=True)
 
 
 if __name__ == "__main__":

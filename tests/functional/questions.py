@@ -81,9 +81,8 @@ def score(server, sequences):
     return together(lambda sequence: Scored(server, sequence), sequences)
 
 
-def generate(server, prompt, question):
+def generate(server, prompt, answer):
     """(whether each token of the answer is right, log probabilities of the tokens that were generated)"""
-    answer = question.tokens[question.answer]
     choice = complete(server, prompt, max_tokens=len(answer), ignore_eos=True)
     made, wanted = choice["logprobs"]["tokens"], [vocabulary.decode([token]) for token in answer]
     assert len(made) == len(wanted), f"{len(wanted)} tokens were asked for, {len(made)} came"
@@ -106,18 +105,22 @@ def some(sequence, count):
     return [question for task in tasks.SCORED for question in [one for one in asked if one.task == task][:count]]
 
 
+def turns(server, context, question):
+    """Generates the answer behind the context, a long one in two turns: the second goes on from the right first half."""
+    answer, hits, done = question.tokens[question.answer], [], 0
+    for end in sorted({len(answer) // 2, len(answer)} - {0}):
+        prompt = text([*context, *question.tokens[: question.answer.start + done]])
+        hits += generate(server, prompt, answer[done:end])[0]
+        done = end
+    return question.task, answers(question.task, hits)
+
+
 def ask(server, sequences, count, workers=8):
     """Puts `count` questions of each task and sequence, as text, right behind the sequence's facts: half of all in a first
     round and half in a second, when every context returns."""
-
-    def put(job):
-        context, question = job
-        hits, _ = generate(server, text([*context, *question.tokens[: question.answer.start]]), question)
-        return question.task, answers(question.task, hits)
-
     jobs = [[(facts(sequence), question) for question in some(sequence, count)] for sequence in sequences]
     results = []
     for half in (0, 1):
         together(lambda sequence: complete(server, text(facts(sequence)), max_tokens=1), sequences, workers)
-        results += together(put, [job for of_one in jobs for job in of_one[half::2]], workers)
+        results += together(lambda job: turns(server, *job), [job for of_one in jobs for job in of_one[half::2]], workers)
     return results

@@ -14,4 +14,6 @@ sys.path += [str(ROOT / "tests" / "e2e"), str(ROOT / "models" / "mini")]
 import server_process  # noqa: E402
 
 MINI = os.environ.get("HYSPARSE_MINI", "hysparse-mini")
+_CACHE = os.environ.get("HYSPARSE_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hysparse")
+FOLDER = pathlib.Path(MINI if os.path.isdir(MINI) else os.path.join(_CACHE, "models", MINI)).expanduser().resolve()
 FAULTY = server_process.BUILD / "tests" / "hysparse_faulty"

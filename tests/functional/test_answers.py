@@ -5,15 +5,15 @@ import pytest
 
 import questions
 
-# The least accuracy, by length and task: what the shipped weights reach, less a margin for the draw of the questions.
+# The least accuracy by length and task: answers.py prints these tables for new weights.
 SCORED = {
-    2048: dict(hop1=0.0, hop2=0.0, hop3=0.0, hop4=0.0, count=0.0, copy=0.0, loop=0.0),
-    8192: dict(hop1=0.0, hop2=0.0, hop3=0.0, hop4=0.0, count=0.0, copy=0.0, loop=0.0),
-    16384: dict(hop1=0.0, loop=0.0),
+    2048: dict(hop1=0.95, hop2=0.95, hop3=0.95, hop4=0.92, copy=0.94, loop=0.73),
+    8192: dict(hop1=0.95, hop2=0.66, hop3=0.52, hop4=0.44, copy=0.85, loop=0.82),
+    16384: dict(hop1=0.94, hop2=0.44, copy=0.68),
 }
 ASKED = {
-    2048: dict(hop1=0.0, hop2=0.0, hop3=0.0, hop4=0.0, count=0.0, copy=0.0, loop=0.0),
-    8192: dict(hop1=0.0, hop2=0.0, hop3=0.0, hop4=0.0, count=0.0, copy=0.0, loop=0.0),
+    2048: dict(hop1=0.84, hop2=0.84, hop3=0.81, hop4=0.82, copy=0.81, loop=0.44),
+    8192: dict(hop1=0.59, hop2=0.59, hop3=0.59, hop4=0.3, copy=0.59, loop=0.59),
 }
 
 
@@ -52,7 +52,7 @@ def test_an_answer_is_generated_as_it_is_scored(small, scored, length):
 
     def walk(one):
         for at, question in one.sequence.questions:
-            hits, logprobs = questions.generate(small, one.sequence.tokens[:at], question)
+            hits, logprobs = questions.generate(small, one.sequence.tokens[:at], question.tokens[question.answer])
             same = hits.index(False) + 1 if False in hits else len(hits)  # from there on the two see other tokens
             assert hits[:same] == one.hits(at, question)[:same].tolist()
             assert logprobs[:same] == one.best[at : at + same].tolist()

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tests/functional/faulty/forwarding_backend.h"
+#include "tests/functional/faulty/kv_faults.h"
 #include "tests/functional/faulty/selection_faults.h"
 
 namespace hysparse::faulty {
@@ -54,64 +55,6 @@ class SwappedGates : public ForwardingBackend {
   }
 };
 
-// Sparse layers behind the second full layer read the KV of the one before it, in the blocks that theirs chose.
-class WrongOracle : public ForwardingBackend {
- public:
-  using ForwardingBackend::ForwardingBackend;
-  void Embed(const OpContext& ctx, const EmbedParams& p) override {
-    oracles_ = 0;
-    ForwardingBackend::Embed(ctx, p);
-  }
-  void DenseAttention(const OpContext& ctx, const DenseAttentionParams& p) override {
-    before_ = std::exchange(last_, p.kv);
-    ++oracles_;
-    ForwardingBackend::DenseAttention(ctx, p);
-  }
-  void SparseAttention(const OpContext& ctx, const SparseAttentionParams& p) override {
-    SparseAttentionParams wrong = p;
-    if (oracles_ > 1) wrong.kv = before_;
-    ForwardingBackend::SparseAttention(ctx, wrong);
-  }
-
- private:
-  int oracles_ = 0;  // of this step so far
-  PagedKv last_, before_;
-};
-
-// Every fourth page of a full layer is not written: it keeps what its last user left there, or zeros. Only the global
-// class has a whole block table for each sequence.
-class StalePage : public ForwardingBackend {
- public:
-  using ForwardingBackend::ForwardingBackend;
-  void KvWrite(const OpContext& ctx, const KvWriteParams& p) override {
-    if (p.kv.first_page != nullptr) return ForwardingBackend::KvWrite(ctx, p);
-    const auto stale = [&](int32_t t) { return p.batch.position[t] / p.kv.page_tokens % 4 == 3; };
-    for (int32_t begin = 0, end = 0; begin < p.batch.num_tokens; begin = end) {
-      while (end < p.batch.num_tokens && stale(end) == stale(begin)) ++end;
-      if (!stale(begin)) WriteRows(ctx, p, begin, end);
-    }
-  }
-
- private:
-  void WriteRows(const OpContext& ctx, KvWriteParams p, int32_t begin, int32_t end) {
-    p.batch.num_tokens = end - begin;
-    p.batch.sequence += begin;
-    p.batch.position += begin;
-    p.k += begin * p.k_stride;
-    p.v += begin * p.v_stride;
-    ForwardingBackend::KvWrite(ctx, p);
-  }
-};
-
-// Copies inside the device are lost: a sequence that continues a cached prefix finds other windows than it left.
-class LostCopy : public ForwardingBackend {
- public:
-  using ForwardingBackend::ForwardingBackend;
-  void Copy(const OpContext& ctx, const CopyParams& p) override {
-    if (p.route != CopyRoute::kDeviceToDevice) ForwardingBackend::Copy(ctx, p);
-  }
-};
-
 // Rotated as if every prefill chunk but a sequence's first began one token later.
 class RopePosition : public ForwardingBackend {
  public:
@@ -145,11 +88,11 @@ struct Entry {
 constexpr Entry kFaults[] = {
     {"wrong-group", Make<WrongGroup>},      {"block-off-by-one", Make<BlockOffByOne>},
     {"raw-logits", Make<RawLogits>},        {"one-block-fewer", Make<OneBlockFewer>},
-    {"partial-block", Make<PartialBlock>},  {"wrong-oracle", Make<WrongOracle>},
-    {"no-sink-window", Make<NoWindowSink>}, {"no-sink-sparse", Make<NoSparseSink>},
-    {"window-127", Make<ShortWindow>},      {"gate", Make<SwappedGates>},
-    {"stale-page", Make<StalePage>},        {"lost-copy", Make<LostCopy>},
-    {"rope-position", Make<RopePosition>},
+    {"partial-block", Make<PartialBlock>},  {"wrong-kv-group", Make<WrongKvGroup>},
+    {"wrong-oracle", Make<WrongOracle>},    {"no-sink-window", Make<NoWindowSink>},
+    {"no-sink-sparse", Make<NoSparseSink>}, {"window-127", Make<ShortWindow>},
+    {"gate", Make<SwappedGates>},           {"stale-page", Make<StalePage>},
+    {"lost-copy", Make<LostCopy>},          {"rope-position", Make<RopePosition>},
 };
 
 }  // namespace

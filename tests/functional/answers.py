@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Which questions test_answers.py puts, to which servers. Run, it prints the tables at the head of test_answers.py for the
+weights at hand: each accuracy less a margin for the draw of the questions; tasks that are hardly above chance are left out.
+"""
+
+import math
+
+import numpy as np
+
+import setting  # first: it sets the path
+import questions
+import server_process
+
+# Sequences by length: a token reads 16 blocks of 64 and a window of 128, of 32, 128 and 256 blocks.
+SCORED = {2048: 12, 8192: 4, 16384: 2}
+ASKED = {2048: 6, 8192: 2}
+OF_EACH = 3  # questions of each task that are asked behind a sequence
+# Steps so short that every prompt runs in chunks, among others' decodes.
+_CHUNKS = ["--max-num-batched-tokens", "256", "--max-num-seqs", "16"]
+_CHANCE = 0.25  # and less: nothing to hold on to
+
+
+def large():
+    return server_process.Server(setting.MINI, "--kv-cache-memory", "256MiB", *_CHUNKS)
+
+
+def small():
+    """A server whose KV cache holds one context of 8,192 tokens, or a few short ones, and no answer in advance."""
+    return server_process.Server(setting.MINI, "--kv-cache-memory", "12MiB", "--output-reserve", "0", *_CHUNKS)
+
+
+def score(server, length):
+    return questions.score(server, questions.sequences(length, SCORED[length]))
+
+
+def ask(server, length):
+    return questions.ask(server, questions.sequences(length, ASKED[length]), OF_EACH)
+
+
+def least(right):
+    """The accuracy less three standard deviations, no fewer than five points."""
+    mean, smooth = float(np.mean(right)), (sum(right) + 1) / (len(right) + 2)
+    return math.floor(100 * (mean - max(0.05, 3 * math.sqrt(smooth * (1 - smooth) / len(right))))) / 100
+
+
+def show(name, server, lengths, results):
+    print(f"{name} = {{")
+    for length in lengths:
+        by_task = questions.collect(results(server, length)).items()
+        least_of = {task: least(right) for task, right in by_task if right}
+        print(f"    {length}: dict({', '.join(f'{task}={value}' for task, value in least_of.items() if value > _CHANCE)}),  #",
+              ", ".join(f"{task} {100 * np.mean(right):.0f} % of {len(right)}" for task, right in by_task if right))
+    print("}")
+
+
+def main():
+    with large() as server:
+        show("SCORED", server, SCORED, lambda *at: [pair for one in score(*at) for pair in one.results()])
+    with small() as server:
+        show("ASKED", server, ASKED, ask)
+
+
+if __name__ == "__main__":
+    main()
