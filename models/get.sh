@@ -3,7 +3,8 @@
 #
 # Models live outside the tree, in ${HYSPARSE_CACHE:-${XDG_CACHE_HOME:-~/.cache}/hysparse}/models/NAME, where `hysparse serve
 # NAME` finds them. A folder whose files match the recipe's SHA256SUMS is left as it is, anything else is made again; a
-# download is kept and not repeated. Needs python3 with its venv module.
+# download is kept and not repeated. A recipe with a file `base` starts from the model named there, which is prepared first.
+# Needs python3 with its venv module.
 set -euo pipefail
 recipes=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 name=${1:-}
@@ -18,6 +19,10 @@ mkdir -p "$cache/models" "$cache/downloads"
 
 matches() { [[ -d $folder ]] && (cd "$folder" && sha256sum --check --status "$recipes/$name/SHA256SUMS") 2>/dev/null; }
 if matches; then echo "$folder"; exit 0; fi
+
+# By a run of its own, before this one takes the lock.
+base=
+if [[ -f $recipes/$name/base ]]; then base=$("$recipes/get.sh" "$(<"$recipes/$name/base")"); fi
 
 exec 9>"$cache/models/.lock"
 flock 9  # one at a time: what a killed run left half-made is nobody's, and is removed
@@ -34,10 +39,10 @@ if [[ -f $recipes/$name/requirements.txt && ! -f $venv/ready ]]; then
 fi
 
 echo "preparing $name" >&2
-PYTHON=$venv/bin/python DOWNLOADS=$cache/downloads "$recipes/$name/recipe.sh" "$folder" >&2
+PYTHON=$venv/bin/python DOWNLOADS=$cache/downloads BASE=$base "$recipes/$name/recipe.sh" "$folder" >&2
 if ! matches; then
-  echo "models/get.sh: $folder is not what $name/SHA256SUMS says:" >&2
-  (cd "$folder" && sha256sum --check --quiet "$recipes/$name/SHA256SUMS") >&2 || true
+  wrong=$(cd "$folder" && sha256sum --check --quiet "$recipes/$name/SHA256SUMS" 2>/dev/null | cut -d: -f1 | paste -sd' ') || true
+  echo "models/get.sh: $wrong of the prepared $name is not what models/$name/SHA256SUMS says; it is removed" >&2
   rm -rf "$folder"
   exit 1
 fi
