@@ -19,10 +19,8 @@ import torch
 
 import llama
 import student
+from compare import by_range, compare, interval, windows
 from student import attention
-
-RANGES = {"0-1k": (0, 1024), "1-2k": (1024, 2048), "2-4k": (2048, 4096), "4-8k": (4096, 8192), "1-8k": (1024, 8192)}
-DRAWS = 2000
 
 
 @torch.no_grad()
@@ -37,26 +35,6 @@ def scores(net, rows, device):
             nll.append(-logprob.gather(1, target[:, None])[:, 0].cpu().numpy())
             top.append(logprob.argmax(-1).cpu().numpy())
     return [np.concatenate(parts).reshape(len(rows), -1) for parts in (nll, top)]
-
-
-def interval(values, weights, of=lambda mean: mean):
-    """[of(mean), low, high] of per-document sums `values` and counts `weights`, documents drawn again."""
-    draws = np.random.default_rng(0).integers(0, len(values), (DRAWS, len(values)))
-    means = values[draws].sum(1) / np.maximum(weights[draws].sum(1), 1)
-    return [round(float(of(x)), 4) for x in (values.sum() / max(weights.sum(), 1), *np.quantile(means, [0.025, 0.975]))]
-
-
-def compare(ours, theirs, mask):
-    """Perplexity ratio and top-1 agreement of (nll, top) to (nll, top) where mask [n, S-1]."""
-    count = mask.sum(1)
-    return {"ratio": interval(((ours[0] - theirs[0]) * mask).sum(1), count, np.exp),
-            "agreement": interval(((ours[1] == theirs[1]) * mask).sum(1), count)}
-
-
-def by_range(ours, theirs):
-    at = np.arange(1, ours[0].shape[1] + 1)  # position of the token that is foretold
-    return {name: compare(ours, theirs, np.broadcast_to((at >= first) & (at < last), ours[0].shape))
-            for name, (first, last) in RANGES.items() if first < at[-1]}
 
 
 def far_answers(ours, theirs, data, kinds):
@@ -100,7 +78,7 @@ def rows_to_measure(arguments, device):
 
 def measure(arguments, device):
     data, kinds = np.load(arguments.data / "heldout.npz"), llama.read_json(arguments.data / "meta.json")["far_kinds"]
-    text, measured, result = data["text"][:: max(1, len(data["text"]) // arguments.windows)][: arguments.windows], {}, {}
+    text, measured, result = windows(data["text"], arguments.windows), {}, {}
     far_data = {key: data[key][: arguments.windows * len(kinds)] for key in ("far", "answer")}
     for name, net in rows_to_measure(arguments, device):
         torch.manual_seed(0)

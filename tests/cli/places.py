@@ -10,4 +10,4 @@ BINARY = BUILD / "bin" / "hysparse"
 CACHE = pathlib.Path(
     os.environ.get("HYSPARSE_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hysparse"
 )
-sys.path[:0] = [str(ROOT / "models"), str(ROOT / "tests" / "golden"), str(ROOT / "loadtest" / "peers")]
+sys.path[:0] = [str(ROOT / "models"), str(ROOT / "models" / "retrofit"), str(ROOT / "tests" / "golden"), str(ROOT / "loadtest" / "peers")]
