@@ -18,6 +18,16 @@ BUILD = pathlib.Path(os.environ.get("HYSPARSE_BUILD") or pathlib.Path(__file__).
 BINARY = BUILD / "bin" / "hysparse"
 
 
+def folder(model):
+    """The folder of a model given as one or by name."""
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hysparse"
+    prepared = pathlib.Path(os.environ.get("HYSPARSE_CACHE") or cache) / "models" / model
+    found = pathlib.Path(model) if pathlib.Path(model).is_dir() else prepared
+    if not (found / "config.json").exists():
+        raise llama.Refused(f"{found} is no model folder: models/get.sh makes the prepared ones")
+    return found
+
+
 def plan(model, context):
     """What `hysparse plan` says of a sequence of so many tokens."""
     done = subprocess.run([BINARY, "plan", str(model), "--context", str(context), "--json"], capture_output=True, text=True)

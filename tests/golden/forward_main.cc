@@ -28,7 +28,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int32_t kMaxTokens = 2048, kMaxSequences = 8, kMaxContext = 2048;
+constexpr int32_t kMaxTokens = 2048, kMaxSequences = 8, kMaxContext = 4096;
 
 struct Model {
   ModelSpec spec;

@@ -15,6 +15,7 @@ import engine
 from test_retrofit import MAX_DELTA, call, make_base, make_data  # first: it sets the path
 import export
 import llama
+import parity
 import student
 from student import attention
 
@@ -60,6 +61,22 @@ def test_the_whole_way(base, data, others, trained, tmp_path):
     tokens = checkpoints.prompt(400, 5)
     result = engine.run([dict(folder=folder, tokens=tokens, chunk=64)], tmp_path)[0]
     assert np.abs(result.logprobs - torch_logprobs(folder, tokens)).max() <= MAX_DELTA
+    done = call("parity.py", folder, data / "heldout.npz", "--inputs", 2, "--longest", 400)
+    assert done.returncode == 0 and "at most: |Δ|" in done.stdout, done.stderr
+
+
+def test_parity_counts_choices_that_are_no_tie():
+    """Blocks that the scores contradict are followed, counted, and show as slack."""
+    ops, rng = parity.Following(16, 8, 1), torch.Generator().manual_seed(1)
+    q, k, v = torch.randn(3, 1, 1, 64, 8, generator=rng)
+    score = ops.scores(q, k, ops.full(q, k, v)[1])
+    own = attention.best_blocks(score, 4)
+    wrong = own.clone()
+    wrong[0, 0, 63] = attention.best_blocks(-score[:, :, 63:], 4)  # the worst ones, at the last token
+    for given, other in ((own, 0), (wrong, 1)):
+        ops.follow([given[0].numpy()])
+        assert ops.selection(own).equal(given)
+        assert (ops.rows, ops.other, ops.slack > parity.TIE) == (64, other, other > 0)
 
 
 def test_a_training_cut_in_pieces_is_the_same(base, data, tmp_path):
