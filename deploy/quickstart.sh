@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# From a bare Debian 12 machine to a served model: installs what is needed, builds, fetches SmolLM2-135M-Instruct, serves
-# it on :8000 and says what to try. A second run skips what is done.
+# From a bare Debian 12 machine to a served model: installs what is needed, builds, prepares SmolLM2-135M-Instruct (or MODEL),
+# serves it on :8000 and says what to try. A second run skips what is done.
 #
-#   deploy/quickstart.sh [PORT] [flags of `hysparse serve`]
+#   deploy/quickstart.sh [MODEL] [PORT] [flags of `hysparse serve`]
+#
+# MODEL is a name that models/get.sh knows.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 model=smollm2-135m
 port=8000
+if [[ ${1:--} != -* && ! ${1:-} =~ ^[0-9]+$ ]]; then model=$1; shift; fi
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then port=$1; shift; fi
 
 step() { printf '\n== %s\n' "$1" >&2; }
 taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# Said now rather than after a build.
+# Both said now rather than after a build.
+if [[ ! -x models/$model/recipe.sh ]]; then models/get.sh "$model"; fi  # says which names there are
 if taken "$port"; then
   echo "deploy/quickstart.sh: port $port is in use; name another: deploy/quickstart.sh 8001" >&2
   exit 1
