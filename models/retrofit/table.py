@@ -123,12 +123,14 @@ def print_table(head, rows):
     print()
 
 
-def print_tables(names, results, unserved, prompts, windows):
+def print_tables(names, results, unserved, prompts, windows, dtype):
     base = results[0]
     rows = {f"`{name}`": compare.by_range(found["text"], base["text"]) for name, found in zip(names[1:], results[1:])}
     rows |= {f"{name} (PyTorch)": entry for name, entry in unserved.items()}
     ranges = list(perplexities(base))
-    print(f"Perplexity of `{names[0]}`, and the others' ratio to it, by position in {windows} held-out documents:\n")
+    made = " Rows marked PyTorch cannot be served; evaluate.py computed them in FP32." if unserved else ""
+    print(f"Perplexity of `{names[0]}`, and the others' ratio to it, by position in {windows} held-out documents, as "
+          f"`hysparse serve --dtype {dtype}` scores them.{made}\n")
     print_table(["", *ranges], [[f"`{names[0]}`", *(f"{value:.2f}" for value in perplexities(base).values())],
                                 *([name, *(shown(entry[key]["ratio"]) for key in ranges)] for name, entry in rows.items())])
     print(f"How often the top token is that of `{names[0]}`:\n")
@@ -157,7 +159,7 @@ def main():
             base = results[0] if results else None
             results.append(measure(name, ["--dtype", arguments.dtype], text, prompts, base))
             unserved = unserved or unserved_rows(arguments.evaluated, results[0])  # refused before the others run
-        print_tables([pathlib.Path(name).name for name in names], results, unserved, prompts, len(text))
+        print_tables([pathlib.Path(name).name for name in names], results, unserved, prompts, len(text), arguments.dtype)
 
 
 if __name__ == "__main__":
