@@ -33,27 +33,25 @@ SAME = 1e-5  # served and hysparse_forward: the same arithmetic
 
 
 class Following(student.fading(attention.Dense)):
-    """Chooses blocks as `given` says, layer after layer, and counts where it would have chosen others."""
+    """Reads the blocks that it is given, layer after layer, and counts where it would have chosen others; or chooses itself.
 
-    given = None
+    `slack`: by how much, at most, the score of a block left out exceeds that of one read."""
 
     def follow(self, given):
-        self.given, self.rows, self.other, self.slack = given and iter(given), 0, 0, -np.inf
+        self._given, self.rows, self.other, self.slack = given and iter(given), 0, 0, -np.inf
 
     def scores(self, q, k, lse):
         self._scores = super().scores(q, k, lse)
         return self._scores
 
     def selection(self, chosen):
-        if self.given is None:
-            return chosen
-        theirs = torch.from_numpy(next(self.given))[None]
-        left_out = self._scores.masked_fill(theirs, -np.inf).amax(-1)
-        worst = self._scores.masked_fill(~theirs, np.inf).amin(-1)
-        self.rows += theirs[..., 0].numel()
-        self.other += int((theirs != chosen).any(-1).sum())
+        read = torch.from_numpy(next(self._given))[None] if self._given else chosen
+        left_out = self._scores.masked_fill(read, -np.inf).amax(-1)
+        worst = self._scores.masked_fill(~read, np.inf).amin(-1)
+        self.rows += read[..., 0].numel()
+        self.other += int((read != chosen).any(-1).sum())
         self.slack = max(self.slack, (left_out - worst).max().item())
-        return theirs
+        return read
 
 
 def load(folder):
@@ -70,8 +68,10 @@ def load(folder):
 
 
 @torch.no_grad()
-def logprobs(net, ids):
-    """[S-1] of the tokens after the first."""
+def logprobs(net, ids, blocks=None):
+    """[S-1] of the tokens after the first; with the engine's blocks, or the model's own."""
+    if isinstance(net.ops, Following):
+        net.ops.follow(blocks)
     tokens = torch.tensor([[int(i) for i in ids]])
     parts = zip(net(tokens)[0, :-1].split(1024), tokens[0, 1:].split(1024))
     return torch.cat([net.logits(part).log_softmax(-1).gather(1, target[:, None])[:, 0] for part, target in parts]).numpy()
@@ -91,17 +91,15 @@ def masks(choices, length, block):
 
 def differences(net, ids, result):
     """|Δ log-probability| at most, PyTorch following the engine's blocks and choosing its own; rows, other ones, slack."""
-    choosing = llama.SPARSE in net.c.pattern
-    if not choosing:
+    if llama.SPARSE not in net.c.pattern:
         delta = np.abs(logprobs(net, ids) - result.logprobs).max()
         return delta, delta, 0, 0, -np.inf
-    net.ops.follow(masks(result.choices["blocks"], len(ids), net.c.block))
-    followed = np.abs(logprobs(net, ids) - result.logprobs).max()
+    blocks = masks(result.choices["blocks"], len(ids), net.c.block)
+    own = followed = np.abs(logprobs(net, ids, blocks) - result.logprobs).max()
     counts = net.ops.rows, net.ops.other, net.ops.slack
-    if not counts[1]:
-        return followed, followed, *counts
-    net.ops.follow(None)
-    return followed, np.abs(logprobs(net, ids) - result.logprobs).max(), *counts
+    if net.ops.other:
+        own = np.abs(logprobs(net, ids) - result.logprobs).max()
+    return followed, own, *counts
 
 
 def inputs(path, count, longest):
