@@ -150,7 +150,7 @@ def main():
     parser.add_argument("--windows", type=int, default=20, help="held-out documents to score")
     parser.add_argument("--evaluated", type=pathlib.Path, help="what evaluate.py wrote")
     parser.add_argument("--models", default=MODELS, help="names or folders, the base first")
-    parser.add_argument("--dtype", default="auto", help="that the models are served in")
+    parser.add_argument("--dtype", default="bfloat16", help="that the models are served in")
     arguments = parser.parse_args()
     with llama.one_line("table.py"):
         text, prompts = held_out(arguments.heldout, arguments.windows), llama.read_json(PROMPTS)
