@@ -43,22 +43,25 @@ def with_sink(out, lse, sink):
 
 
 class Dense:
-    """Masked softmax over all keys, some rows at a time."""
+    """Masked softmax over the keys that can be seen, some rows at a time."""
 
     def __init__(self, window, block, group):
         self.window, self.block, self.group = window, block, group
 
-    def _run(self, q, k, v, visible):
+    def _run(self, q, k, v, visible, reach=None):
+        """`reach`: how many keys back a query sees at most; None: all."""
         group = q.shape[1] // k.shape[1]
         wide_k, wide_v = k.repeat_interleave(group, 1).transpose(2, 3), v.repeat_interleave(group, 1)
-        key, parts = torch.arange(k.shape[2], device=q.device), []
+        parts = []
         for first in range(0, q.shape[2], _ROWS):
             rows = slice(first, min(first + _ROWS, q.shape[2]))
+            keys = slice(max(0, first + 1 - reach) if reach else 0, rows.stop)
             at = torch.arange(rows.start, rows.stop, device=q.device)[:, None]
-            logits = (q[:, :, rows] @ wide_k).float() / math.sqrt(q.shape[3])
+            key = torch.arange(keys.start, keys.stop, device=q.device)
+            logits = (q[:, :, rows] @ wide_k[..., keys]).float() / math.sqrt(q.shape[3])
             logits = logits.masked_fill(~visible(rows, at, key), -math.inf)
             lse = logits.logsumexp(-1)
-            parts.append(((logits - lse[..., None]).exp().to(v.dtype) @ wide_v, lse))
+            parts.append(((logits - lse[..., None]).exp().to(v.dtype) @ wide_v[:, :, keys], lse))
         return tuple(torch.cat(part, 2) for part in zip(*parts))
 
     def full(self, q, k, v):
@@ -69,7 +72,7 @@ class Dense:
         return torch.cat([block_scores(q[:, :, s : s + _ROWS], k, lse[:, :, s : s + _ROWS], self.block, s) for s in starts], 2)
 
     def near(self, q, k, v):
-        return self._run(q, k, v, lambda rows, at, key: (key <= at) & (at - key < self.window))
+        return self._run(q, k, v, lambda rows, at, key: (key <= at) & (at - key < self.window), self.window)
 
     def selection(self, chosen):
         """What `far` takes, from a bool [B,G,S,blocks]."""
