@@ -29,9 +29,9 @@ flock 9  # one at a time: what a killed run left half-made is nobody's, and is r
 if matches; then echo "$folder"; exit 0; fi
 rm -rf "$cache/models/.$name.partial-"* "$folder"
 
-# A recipe that downloads says so by its requirements.txt, and gets Python; one that does not needs no network.
+# One that downloads (requirements.txt) or merges (base) gets Python; any other needs no network.
 venv=$cache/venv-models-$(sha256sum "$recipes/requirements.txt" | cut -c1-12)
-if [[ -f $recipes/$name/requirements.txt && ! -f $venv/ready ]]; then
+if [[ (-f $recipes/$name/requirements.txt || -n $base) && ! -f $venv/ready ]]; then
   rm -rf "$venv"
   python3 -m venv "$venv" || { echo "models/get.sh: python3 has no venv module: run deploy/install-deps.sh" >&2; exit 1; }
   "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r "$recipes/requirements.txt" >&2
