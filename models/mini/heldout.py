@@ -1,4 +1,10 @@
-"""What is measured on: held-out sequences, what an answer counts, and intervals. NumPy only."""
+#!/usr/bin/env python3
+"""What is measured on: held-out sequences, what an answer counts, and intervals. NumPy only.
+
+heldout.py OUT.npz writes 20 sequences of 4,096 tokens for ../retrofit/parity.py.
+"""
+
+import sys
 
 import numpy as np
 
@@ -31,3 +37,7 @@ def interval(per_sequence):
     means = sums[draws].sum(1) / np.maximum(counts[draws].sum(1), 1)
     low, high = np.quantile(means, [0.025, 0.975])
     return round(float(sums.sum() / max(counts.sum(), 1)), 4), round(float(high - low) / 2, 4), int(counts.sum())
+
+
+if __name__ == "__main__":
+    np.savez_compressed(sys.argv[1], text=np.stack([one.tokens for one in sequences(4096, 20)]))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures prepared models as they are served and prints the tables of ../README.md:
 
-    table.py DATA/heldout.npz [--windows 20] [--evaluated OUT.json]
+    table.py DATA/heldout.npz --models BASE,STUDENT,CONTROL [--windows 20] [--evaluated OUT.json]
 
 Every model is a `hysparse serve` of its own, asked over HTTP: held-out windows are scored token by token beside the first
 model's scores, prompts.json is answered greedily. --evaluated adds the rows that cannot be served (random blocks, a shut sparse
@@ -22,7 +22,6 @@ import compare
 import llama
 import served
 
-MODELS = "smollm2-135m,smollm2-135m-hysparse,smollm2-135m-swa"
 PROMPTS = pathlib.Path(__file__).parent / "prompts.json"
 CONTEXTS = (2048, 8192)
 ANSWER, BEGINNING = 96, 8  # tokens of an answer, and of its beginning
@@ -149,7 +148,7 @@ def main():
     parser.add_argument("heldout", type=pathlib.Path)
     parser.add_argument("--windows", type=int, default=20, help="held-out documents to score")
     parser.add_argument("--evaluated", type=pathlib.Path, help="what evaluate.py wrote")
-    parser.add_argument("--models", default=MODELS, help="names or folders, the base first")
+    parser.add_argument("--models", required=True, help="names or folders, the base first")
     parser.add_argument("--dtype", default="bfloat16", help="that the models are served in")
     arguments = parser.parse_args()
     with llama.one_line("table.py"):

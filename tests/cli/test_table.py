@@ -78,5 +78,5 @@ def test_rows_of_evaluate_are_of_the_same_windows(tmp_path):
 ])
 def test_what_is_refused(heldout, monkeypatch, capsys, tmp_path, arguments, message):
     with pytest.raises(SystemExit) as ended:
-        printed(monkeypatch, capsys, tmp_path, tmp_path / arguments[0], *arguments[1:])
+        printed(monkeypatch, capsys, tmp_path, "--models", "smollm2-135m", tmp_path / arguments[0], *arguments[1:])
     assert message in str(ended.value) and len(str(ended.value).splitlines()) == 1
