@@ -28,14 +28,14 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "gol
 import engine  # noqa: E402
 
 LIMIT = 2e-3  # of a log-probability
-TIE = 1e-4  # of a block's log score
+TIE = 1e-5  # of a block's log score, of its size where that is over 1
 SAME = 1e-5  # served and hysparse_forward: the same arithmetic
 
 
 class Following(student.fading(attention.Dense)):
     """Reads the blocks that it is given, layer after layer, and counts where it would have chosen others; or chooses itself.
 
-    `slack`: by how much, at most, the score of a block left out exceeds that of one read."""
+    `slack`: by what share of it, at most, the score of a block left out exceeds that of one read."""
 
     def follow(self, given):
         self._given, self.rows, self.other, self.slack = given and iter(given), 0, 0, -np.inf
@@ -50,7 +50,7 @@ class Following(student.fading(attention.Dense)):
         worst = self._scores.masked_fill(~read, np.inf).amin(-1)
         self.rows += read[..., 0].numel()
         self.other += int((read != chosen).any(-1).sum())
-        self.slack = max(self.slack, (left_out - worst).max().item())
+        self.slack = max(self.slack, ((left_out - worst) / worst.abs().clamp_min(1)).max().item())
         return read
 
 
