@@ -1,12 +1,13 @@
 """Recipes that start from another model: the base is prepared first, the committed differences are checked, nothing is half-made.
 
-The recipes are toys; get.sh, apply.sh and export.py are the real ones.
+The recipes are toys; get.sh, ship.sh, apply.sh and export.py are the real ones.
 """
 
 import os
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -15,12 +16,8 @@ import test_retrofit as toys
 import export
 
 MODELS = ROOT / "models"
-SCRIPTS = ["get.sh", "gguf.py", "requirements.txt", "retrofit/apply.sh", "retrofit/export.py", "retrofit/llama.py"]
-
-
-def pin(folder, sums, pattern="*"):
-    done = subprocess.run(f"sha256sum {pattern}", shell=True, cwd=folder, capture_output=True, text=True, check=True)
-    sums.write_text(done.stdout)
+SCRIPTS = ["get.sh", "gguf.py", "requirements.txt", "retrofit/apply.sh", "retrofit/export.py", "retrofit/llama.py",
+           "retrofit/ship.sh"]
 
 
 def write_recipe(folder, script):
@@ -39,23 +36,26 @@ class Toys:
         for name in SCRIPTS:
             shutil.copy(MODELS / name, self.recipes / name)
         toys.make_base(self.made / "toy")
-        write_recipe(self.recipes / "toy", f'cp -r "{self.made / "toy"}" "$1"\n')
-        pin(self.made / "toy", self.recipes / "toy" / "SHA256SUMS")
+        self.write_base("toy")
         toys.make_student(self.made / "toy", self.made / "student.safetensors")
-        write_recipe(self.student, f'"{self.recipes}/retrofit/apply.sh" "{self.student}" "$1"\n')
-        (self.student / "base").write_text("toy\n")
-        self.commit(self.made / "toy")
         self.cache.mkdir()
         for path in CACHE.glob("venv-models-*"):
             (self.cache / path.name).symlink_to(path)
+        assert self.ship("toy") == (0, "")
+        export.merge(self.made / "toy", self.student / "deltas.safetensors", self.made / "result")
 
-    def commit(self, base):
-        """The student's differences from `base`, and what pins them."""
-        export.deltas(base, self.made / "student.safetensors", self.student / "deltas.safetensors")
-        pin(self.student, self.student / "deltas.sha256", "deltas.safetensors")
-        shutil.rmtree(self.made / "result", ignore_errors=True)
-        export.merge(base, self.student / "deltas.safetensors", self.made / "result")
-        pin(self.made / "result", self.student / "SHA256SUMS")
+    def write_base(self, name):
+        """A recipe that copies made/NAME."""
+        write_recipe(self.recipes / name, f'cp -r "{self.made / name}" "$1"\n')
+        sums = subprocess.run("sha256sum *", shell=True, cwd=self.made / name, capture_output=True, text=True, check=True).stdout
+        (self.recipes / name / "SHA256SUMS").write_text(sums)
+
+    def ship(self, base):
+        """ship.sh on another cache: its exit status and what it says beside get.sh."""
+        done = subprocess.run([self.recipes / "retrofit/ship.sh", "toy-student", base, self.made / "student.safetensors"],
+                              env={**os.environ, "HYSPARSE_CACHE": str(self.made / "cache"), "PYTHON": sys.executable},
+                              capture_output=True, text=True)
+        return done.returncode, done.stderr.replace(f"preparing {base}\n", "")
 
     def start(self, name="toy-student"):
         return subprocess.Popen([self.recipes / "get.sh", name], env={**os.environ, "HYSPARSE_CACHE": str(self.cache)},
@@ -92,6 +92,20 @@ def test_the_base_is_prepared_first_and_once(toy):
     assert toy.get() == (0, folder, ["preparing toy-student"])
 
 
+def test_what_is_shipped_already_is_left_alone(toy):
+    before = (toy.student / "deltas.safetensors").read_bytes()
+    assert toy.ship("toy") == (1, "ship.sh: models/toy-student exists; remove it to make it again\n")
+    assert (toy.student / "deltas.safetensors").read_bytes() == before
+
+
+def test_a_student_that_is_none_leaves_no_recipe(toy):
+    shutil.rmtree(toy.student)
+    (toy.made / "student.safetensors").write_text("nothing")
+    code, said = toy.ship("toy")
+    assert code == 1 and said.endswith("student.safetensors is no safetensors file\n") and said.count("\n") == 1
+    assert not list(toy.recipes.glob("*toy-student*")) and not list(toy.recipes.glob(".*"))
+
+
 def test_several_at_once_make_it_once(toy):
     running = [toy.start() for _ in range(4)]
     logs = [process.communicate(timeout=120)[1] for process in running]
@@ -121,7 +135,10 @@ def test_a_result_that_is_not_the_pinned_one(toy):
 def test_differences_from_another_base(toy):
     other = toys.make_base(toy.made / "other")
     (other / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes() + b"\0")
-    toy.commit(other)
+    toy.write_base("other")
+    shutil.rmtree(toy.student)
+    assert toy.ship("other") == (0, "")
+    (toy.student / "base").write_text("toy\n")
     refused(toy, "is not the base that", ["preparing toy", "preparing toy-student"], ["toy"])
 
 
