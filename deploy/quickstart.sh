@@ -33,10 +33,14 @@ cmake --build --preset release --target hysparse >&2
 step "model"
 models/get.sh "$model" >/dev/null
 
-cat >&2 <<END
+printf '\n== serving %s on http://localhost:%s (Ctrl-C stops it); from another terminal, try:\n\n' "$model" "$port" >&2
+if [[ $model == hysparse-mini ]]; then  # it knows no prose
+  cat >&2 <<END
+python3 -m venv /tmp/mini && /tmp/mini/bin/pip install -q numpy && /tmp/mini/bin/python models/mini/ask.py http://localhost:$port
 
-== serving $model on http://localhost:$port (Ctrl-C stops it); from another terminal, try:
-
+END
+else
+  cat >&2 <<END
 curl -s localhost:$port/v1/chat/completions -H 'content-type: application/json' \\
   -d '{"model": "$model", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 80}'
 
@@ -49,6 +53,7 @@ for chunk in client.chat.completions.create(model="$model", stream=True,
 PYTHON
 
 END
+fi
 grpc=9000
 if taken "$grpc"; then grpc=off; fi
 exec build/release/bin/hysparse serve "$model" --port "$port" --grpc-port "$grpc" "$@"

@@ -1,9 +1,15 @@
 """hysparse-mini behind the real binary answers questions that it was trained for, on sequences it has never seen."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+import setting  # first: it sets the path
 import questions
+import server_process
 
 # The least accuracy by length and task: answers.py prints these tables for new weights.
 SCORED = {
@@ -36,6 +42,14 @@ def test_the_likeliest_token_of_a_prompt_is_the_answer(scored, length, task, lea
 def test_the_answer_is_generated(asked, length, task, least):
     right = questions.collect(asked(length))[task]
     assert np.mean(right) >= least, f"{len(right)} questions"
+
+
+def test_a_user_sees_it_answer(server):
+    """models/mini/ask.py, which the quickstart names."""
+    done = subprocess.run([sys.executable, setting.ROOT / "models/mini/ask.py", f"http://{server.http}", "--tokens", "2048"],
+                          env={**os.environ, "OPENAI_API_KEY": server_process.KEY}, capture_output=True, text=True, check=True)
+    said = [line for line in done.stdout.splitlines() if "count" not in line]
+    assert sum(line.endswith("right") for line in said) >= len(said) - 2 > 6, done.stdout
 
 
 def test_contexts_returned_to_pages_that_others_had_used(small, asked):
