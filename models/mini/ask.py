@@ -39,7 +39,7 @@ def main():
         parser.error(f"--tokens {arguments.tokens} is not between 256 and 32000")
     sequence = tasks.make(np.random.default_rng([arguments.seed, arguments.tokens]), corpus.Corpus(True), arguments.tokens)
     for task in tasks.SCORED:
-        asked = [(at, one) for at, one in sequence.questions if one.task == task and at < arguments.tokens]
+        asked = [(at, one) for at, one in sequence.questions if one.task == task]
         for at, question in asked[-2:]:
             wanted = question.tokens[question.answer][:SHOWN]
             prompt, wanted, count = vocabulary.decode(sequence.tokens[1:at]), vocabulary.decode(wanted), len(wanted)

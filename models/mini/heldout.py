@@ -4,6 +4,7 @@
 heldout.py OUT.npz writes 20 sequences of 4,096 tokens for ../retrofit/parity.py.
 """
 
+import functools
 import sys
 
 import numpy as np
@@ -15,18 +16,30 @@ LENGTHS = {1024: 240, 2048: 140, 4096: 70, 8192: 60}  # length: sequences, for 4
 SEED = 77  # training uses another: the first number of a sequence's seed
 
 
+@functools.cache
+def _prose():
+    return corpus.Corpus(held_out=True)
+
+
+def sequence(length, number, seed=SEED):
+    return tasks.make(np.random.default_rng([seed, length, number]), _prose(), length)
+
+
 def sequences(length, count):
-    prose = corpus.Corpus(held_out=True)
-    return [tasks.make(np.random.default_rng([SEED, length, i]), prose, length) for i in range(count)]
+    return [sequence(length, number) for number in range(count)]
+
+
+def worth(task, hits):
+    """What a question counts, from whether each token of its answer is right: a copy when all of its words are, a loop by its
+    letters."""
+    return float(np.mean(hits)) if task == "loop" else float(all(hits))
 
 
 def answers(sequence, right):
-    """{task: [what each question counts]}, from whether each token is foretold right [S]: a copy when all of its words are, a
-    loop by its letters."""
+    """{task: [what each question counts]}, from whether each token is foretold right [S]."""
     counted = {task: [] for task in tasks.SCORED}
     for at, question in sequence.questions:
-        hits = right[at : at + question.answer.stop - question.answer.start]
-        counted[question.task].append(float(hits.mean() if question.task == "loop" else hits.all()))
+        counted[question.task].append(worth(question.task, right[at : at + question.answer.stop - question.answer.start]))
     return counted
 
 

@@ -35,7 +35,7 @@ def lessons(sequence, most):
     """Where chains are asked for [most] int16 (0: nothing), and what the 1st … 3rd hop from there leads to [most,3]; a chain
     that is shorter stays at its end."""
     asked, path = np.zeros(most, np.int16), np.zeros((most, LESSONS), np.int16)
-    chains = [(at, question.path) for at, question in sequence.questions if question.path and at < len(sequence.tokens)]
+    chains = [(at, question.path) for at, question in sequence.questions if question.path]
     for i, (at, targets) in enumerate(chains[:most]):
         asked[i], path[i] = at - 1, [targets[min(hop, len(targets) - 1)] for hop in range(LESSONS)]
     return asked, path

@@ -9,10 +9,9 @@ import argparse
 import pathlib
 import sys
 
-import numpy as np
-
 import heldout
 import tasks
+import vocabulary
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "retrofit"))
 import llama  # noqa: E402
@@ -24,10 +23,8 @@ def measure(server, length, count):
     counted = []
     for number, sequence in enumerate(heldout.sequences(length, count)):
         print(f"\r{length} tokens: {number + 1} of {count}", end="", file=sys.stderr, flush=True)
-        reply = server.call("/v1/completions", prompt=sequence.tokens.tolist(), echo=True, logprobs=1, max_tokens=0)
-        found = reply["choices"][0]["logprobs"]
-        best = [max(top.values()) for top in found["top_logprobs"][1:]]
-        right = np.array([False, *(own >= most for own, most in zip(found["token_logprobs"][1:], best))])
+        _, likeliest = server.score(sequence.tokens)
+        right = [False, *(vocabulary.decode([token]) == top for token, top in zip(sequence.tokens[1:], likeliest))]
         counted.append(heldout.answers(sequence, right))
     print(file=sys.stderr)
     return {task: heldout.interval([one[task] for one in counted]) for task in tasks.SCORED}

@@ -7,7 +7,6 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("HYSPARSE_BUILD", ROOT / "build" / "release"))
 BINARY = BUILD / "bin" / "hysparse"
-CACHE = pathlib.Path(
-    os.environ.get("HYSPARSE_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hysparse"
-)
 sys.path[:0] = [str(ROOT / "models"), str(ROOT / "models" / "retrofit"), str(ROOT / "tests" / "golden"), str(ROOT / "loadtest" / "peers")]
+
+from engine import CACHE  # noqa: E402, F401

@@ -18,6 +18,7 @@ import questions
 import server_process
 import tasks
 
+
 @dataclasses.dataclass(frozen=True)
 class Exam:
     """Sequences of `length` tokens: how many are scored, and behind the facts of how many is asked (4 questions a task).

@@ -12,26 +12,20 @@ import urllib.request
 import numpy as np
 
 import setting  # first: it sets the path
-import corpus
+import heldout
 import server_process
 import tasks
 import vocabulary
 
 SEED = 101  # training and the study's evaluation use others
-_PROSE = corpus.Corpus(held_out=True)
 
 
 def sequence(length, number):
-    return tasks.make(np.random.default_rng([SEED, length, number]), _PROSE, length)
+    return heldout.sequence(length, number, SEED)
 
 
 def sequences(length, count):
     return [sequence(length, number) for number in range(count)]
-
-
-def answers(task, hits):
-    """What a question counts, from whether each token of its answer is right."""
-    return float(np.mean(hits)) if task == "loop" else float(all(hits))
 
 
 def collect(results):
@@ -70,7 +64,7 @@ class Scored:
         self.right = np.array([False, *logprobs["token_logprobs"][1:]]) >= self.best
 
     def results(self):
-        return [(question.task, answers(question.task, self.hits(at, question))) for at, question in self.sequence.questions]
+        return [(question.task, heldout.worth(question.task, self.hits(at, question))) for at, question in self.sequence.questions]
 
     def hits(self, at, question):
         return self.right[at : at + question.answer.stop - question.answer.start]
@@ -112,7 +106,7 @@ def turns(server, context, question):
         prompt = text([*context, *question.tokens[: question.answer.start + done]])
         hits += generate(server, prompt, answer[done:end])[0]
         done = end
-    return question.task, answers(question.task, hits)
+    return question.task, heldout.worth(question.task, hits)
 
 
 def ask(server, sequences, count, workers=8):

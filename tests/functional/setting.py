@@ -9,11 +9,11 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # At the end: models/mini has names (export, train, …) that other suites import from elsewhere.
-sys.path += [str(ROOT / "tests" / "e2e"), str(ROOT / "models" / "mini")]
+sys.path += [str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "golden"), str(ROOT / "models" / "mini")]
 
+import engine  # noqa: E402
 import server_process  # noqa: E402
 
 MINI = os.environ.get("HYSPARSE_MINI", "hysparse-mini")
-_CACHE = os.environ.get("HYSPARSE_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "hysparse")
-FOLDER = pathlib.Path(MINI if os.path.isdir(MINI) else os.path.join(_CACHE, "models", MINI)).expanduser().resolve()
+FOLDER = (pathlib.Path(MINI) if os.path.isdir(MINI) else engine.CACHE / "models" / MINI).resolve()
 FAULTY = server_process.BUILD / "tests" / "hysparse_faulty"

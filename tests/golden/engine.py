@@ -9,6 +9,16 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("HYSPARSE_BUILD", ROOT / "build" / "release"))
+CACHE = pathlib.Path(
+    os.environ.get("HYSPARSE_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hysparse"
+)
+
+
+def prepared(name):
+    """The folder of a model that models/get.sh has prepared."""
+    folder = CACHE / "models" / name
+    assert (folder / "config.json").exists(), f"{folder} is missing: run models/get.sh {name}"
+    return folder
 
 
 class Result:

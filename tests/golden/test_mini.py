@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import sys
 
@@ -20,10 +19,7 @@ MAX_DELTA = 2e-3
 
 @pytest.fixture(scope="module")
 def folder():
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "hysparse"
-    folder = pathlib.Path(os.environ.get("HYSPARSE_CACHE", cache)) / "models" / "hysparse-mini"
-    assert (folder / "config.json").exists(), f"{folder} is missing: run models/get.sh hysparse-mini"
-    return folder
+    return engine.prepared("hysparse-mini")
 
 
 @pytest.mark.parametrize("chunk", [512, 61])
@@ -32,7 +28,7 @@ def test_logprobs_are_pytorchs(folder, chunk, tmp_path):
     with open(folder / "model.safetensors", "rb") as weights:
         made_of = hashlib.file_digest(weights, "sha256").hexdigest()
     assert made_of == golden["model_sha256"], "the golden is of other weights: make it again"
-    inputs = [heldout.sequences(entry["length"], entry["number"] + 1)[-1].tokens.tolist() for entry in golden["inputs"]]
+    inputs = [heldout.sequence(entry["length"], entry["number"]).tokens.tolist() for entry in golden["inputs"]]
     results = engine.run([dict(folder=folder, tokens=tokens, observed=True, chunk=chunk) for tokens in inputs], tmp_path)
     for tokens, result, entry in zip(inputs, results, golden["inputs"]):
         assert len(result.logprobs) == len(entry["logprobs"]) == len(tokens) - 1 > 600

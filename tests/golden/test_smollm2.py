@@ -1,7 +1,6 @@
 """SmolLM2-135M-Instruct as prepared by models/get.sh: fp32 against llama.cpp, bf16 against fp32."""
 
 import json
-import os
 import pathlib
 
 import numpy as np
@@ -16,10 +15,7 @@ BF16_MEAN_DELTA = 0.03
 
 @pytest.fixture(scope="module")
 def folder():
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "hysparse"
-    folder = pathlib.Path(os.environ.get("HYSPARSE_CACHE", cache)) / "models" / "smollm2-135m"
-    assert (folder / "config.json").exists(), f"{folder} is missing: run models/get.sh smollm2-135m"
-    return folder
+    return engine.prepared("smollm2-135m")
 
 
 def test_logprobs_are_llama_cpps(folder, tmp_path):
