@@ -74,6 +74,14 @@ class Norm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.eps)
 
 
+@functools.cache  # a captured step must not copy them to the device
+def rope_angles(dims, theta, length, device):
+    """cos, sin [length, dims / 2]."""
+    frequency = theta ** (-torch.arange(0, dims, 2, dtype=torch.float64) / dims)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
+    return angle.cos().float().to(device), angle.sin().float().to(device)
+
+
 def rope(x, cos, sin):
     """Rotate-half on the first dims of x [B,heads,S,D]; cos, sin [S, rotary dims / 2]."""
     half = cos.shape[1]
@@ -190,16 +198,12 @@ class Model(nn.Module):
                 scale = depth if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
                 nn.init.normal_(weight, std=0.02 if "embed" in name else scale * weight.shape[1] ** -0.5)
 
-    @functools.cache
-    def _angles(self, length, device):
-        dims = int(self.c.head_dim * self.c.rotary) // 2 * 2
-        frequency = self.c.theta ** (-torch.arange(0, dims, 2, dtype=torch.float64) / dims)
-        angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-        return angle.cos().float().to(device), angle.sin().float().to(device)
+    def angles(self, length, device):
+        return rope_angles(int(self.c.head_dim * self.c.rotary) // 2 * 2, self.c.theta, length, device)
 
     def forward(self, tokens, tap=None):
         """Hidden states [B,S,hidden] after the last norm; `tap`, {layer: None}, receives what leaves those layers."""
-        h, angles, oracle = self.model.embed_tokens(tokens), self._angles(tokens.shape[1], tokens.device), None
+        h, angles, oracle = self.model.embed_tokens(tokens), self.angles(tokens.shape[1], tokens.device), None
         for number, (layer, following) in enumerate(zip(self.model.layers, [*self.c.pattern[1:], FULL])):
             h, oracle = layer(h, angles, self.ops, oracle, self._choose if following == SPARSE else None)
             if tap and number in tap:

@@ -94,7 +94,7 @@ def calibrate(net, tokens, window):
     """Per layer of a teacher: u [hidden] with u·x ≈ 1 for what enters its attention, and per head the median over `tokens`
     [1,S] of the log mass that lies in the window and of that before it."""
     dense = attention.Dense(window, 64, net.c.heads // net.c.groups)
-    h, angles, found = net.model.embed_tokens(tokens), net._angles(tokens.shape[1], tokens.device), []
+    h, angles, found = net.model.embed_tokens(tokens), net.angles(tokens.shape[1], tokens.device), []
     for layer in net.model.layers:
         x = layer.input_layernorm(h)[0].double()
         ridge = 1e-4 * x.square().sum(0).mean() * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
