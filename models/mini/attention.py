@@ -130,11 +130,14 @@ class Fused:
         return BlockMask.from_kv_blocks(count, index, BLOCK_SIZE=_TILE)
 
     def selection(self, chosen):
-        """The tiles of `_far_mask`, masked token by token."""
+        """The tiles of `_far_mask`, masked token by token. A token's blocks are the bits of one word: read once a row."""
+        if chosen.shape[3] > 64:
+            raise ValueError(f"{chosen.shape[3]} blocks do not fit into 64 bits: train on shorter sequences or larger blocks")
         group, block, mask = self.group, self.block, copy.copy(self._mask("far", chosen.shape[2], chosen.device))
+        bits = (chosen.long() << torch.arange(chosen.shape[3], device=chosen.device)).sum(3)
 
         def visible(b, h, at, key):
-            return chosen[b, h // group, at, key // block] & (key <= at)
+            return ((bits[b, h // group, at] >> (key // block)) & 1).bool() & (key <= at)
 
         mask.mask_mod = visible
         return mask
