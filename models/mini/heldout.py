@@ -12,7 +12,8 @@ import numpy as np
 import corpus
 import tasks
 
-LENGTHS = {1024: 240, 2048: 140, 4096: 70, 8192: 60}  # length: sequences, for 400 questions of every task
+# length: sequences, for 400 questions of every task (of a loop: letters)
+LENGTHS = {1024: 280, 2048: 130, 4096: 64, 8192: 40, 32768: 10}
 SEED = 77  # training uses another: the first number of a sequence's seed
 
 

@@ -13,14 +13,10 @@ import corpus
 import tasks
 
 # Stages of (length, sequences a step, steps, window, block, share that is not prose; None: any). Short ones first, so that
-# retrieval emerges soon. Window and block shrink with the length: one as long as the sequence would teach what does not last,
-# and a selection of all blocks would teach none.
-CURRICULA = {
-    "start": [(256, 128, 3000, 32, 8, 0.9)],
-    "finish": [(1024, 32, 1500, 64, 16, None), (4096, 8, 2000, 128, 64, None)],
-}
+# retrieval emerges soon. Window and block shrink with the length, so that a token always chooses a quarter of all blocks.
+STAGES = [(512, 64, 1500, 32, 8, 0.9), (1024, 32, 800, 64, 16, None), (4096, 8, 1300, 128, 64, None)]
 SEED = 5
-STAGES = "stages.json"
+LISTING = "stages.json"
 PARTS = ("tokens", "task", "weight", "asked", "path")
 LESSONS = 3  # hops that layers in between are taught; the last is the answer itself
 _SHARD = 256
@@ -59,18 +55,17 @@ def write(folder, length, loop, density, count, pool):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--curriculum", choices=CURRICULA, default="start")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     stages = [(length, batch, max(1, round(steps * arguments.scale)), window, block, density)
-              for length, batch, steps, window, block, density in CURRICULA[arguments.curriculum]]
+              for length, batch, steps, window, block, density in STAGES]
     with multiprocessing.Pool() as pool:
         for length, batch, steps, window, _, density in stages:
             write(arguments.folder, length, window, density, batch * steps, pool)
     # Last, so that a folder with this file is complete.
     listing = [[length, batch, window, block] for length, batch, _, window, block, _ in stages]
-    (arguments.folder / STAGES).write_text(json.dumps(listing))
+    (arguments.folder / LISTING).write_text(json.dumps(listing))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 """The whole study: study.py FOLDER [--architectures hysparse,swa] [--seeds 2]
 
 Writes the sequences, trains every architecture on the same ones, one training at a time on each GPU (a single one trains one
-after another), measures each, and leaves FOLDER/NAME.SEED.pt, NAME.SEED.start.jsonl and NAME.SEED.jsonl (the curves) and
+after another), measures each, and leaves FOLDER/NAME.SEED.pt, NAME.SEED.jsonl (the curve) and
 NAME.SEED.json (the measurements).
 """
 
@@ -18,7 +18,6 @@ import sys
 import torch
 
 import model
-import prepare
 
 HERE = pathlib.Path(__file__).parent
 
@@ -33,9 +32,7 @@ def course(name, seed, folder, devices):
     """One training from start to finish, on a GPU that is free."""
     device, out = devices.get(), folder / f"{name}.{seed}.pt"
     try:
-        begun = out.with_suffix(".start.pt")
-        run(HERE / "train.py", name, folder / "start", begun, "--seed", seed, device=device)
-        run(HERE / "train.py", name, folder / "finish", out, "--start", begun, device=device)
+        run(HERE / "train.py", name, folder / "data", out, "--seed", seed, device=device)
         run(HERE / "evaluate.py", name, out, out.with_suffix(".json"), device=device)
     finally:
         devices.put(device)
@@ -55,8 +52,7 @@ def main():
     for device in range(torch.cuda.device_count()) if torch.cuda.is_available() else [""]:
         devices.put(str(device))
     try:
-        for curriculum in prepare.CURRICULA:
-            run(HERE / "prepare.py", arguments.folder / curriculum, "--curriculum", curriculum, "--scale", arguments.scale)
+        run(HERE / "prepare.py", arguments.folder / "data", "--scale", arguments.scale)
         with concurrent.futures.ThreadPoolExecutor(devices.qsize()) as pool:
             jobs = itertools.product(names, range(arguments.seeds))
             list(pool.map(lambda job: course(*job, arguments.folder, devices), jobs))

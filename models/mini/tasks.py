@@ -1,6 +1,6 @@
 """The tasks of hysparse-mini, as sequences of tokens that hold facts, prose and questions. NumPy only; seeded.
 
-    amber fox crane ;  …  amber crane bell ;  …  ? amber fox bell ;
+    amber fox crane ; amber owl drum ;  …  amber crane bell ; amber hen fox ;  …  ? amber fox bell ;
 
 | task | fact | question |
 | --- | --- | --- |
@@ -9,9 +9,11 @@
 | copy | `copy TAG : 16 names and values ;` | `paste TAG : the same 16 words ;` |
 | loop | | `loop`, 128 random letters of four, the same 128 again: each is what stood 128 tokens before |
 
-Every tag and every name occurs in many facts, so that a fact is known only by both; facts come in random order, chains too, so
-that they cannot be followed while they are read. A tag has several chains: who finds the tag but cannot follow a chain has one
-chance in CHAINS' number. Facts fill the first part of a sequence, questions the second, prose the rest.
+Every tag and every name occurs in many facts, so that a fact is known only by both. The facts of a tag stand in two or three
+passages, as many as FACTS says: more than one look at the tag brings along, few enough blocks to be chosen. A chain goes on in
+another passage at each hop, so that it cannot be followed while a passage is read. Who finds the tag but cannot follow a chain
+has one chance in as many as the tag has chains, about eight. Facts fill the first part of a sequence, questions the second,
+prose the rest.
 """
 
 import dataclasses
@@ -21,8 +23,9 @@ import numpy as np
 from vocabulary import BEGIN, ID, IDS
 
 HOPS = 4
-CHAINS = [(1, 1, 1, 1, 1), (2, 2, 2), (3, 3), (4, 2)]  # hops of a tag's chains; at most six facts
-CHAIN_SHARES = [0.25, 0.25, 0.25, 0.25]
+CHAIN_SHARES = [0.15, 0.2, 0.3, 0.35]  # of 1 … 4 hops
+FACTS = (12, 24)  # of a tag; fewer in a short sequence
+ASKED = 5  # chains of a tag, at most
 MOST = 6  # marks
 COPY_WORDS = 16
 LOOP = 128  # the spec's window: the farthest token that it shows
@@ -56,27 +59,42 @@ class Sequence:
 
 
 class _Pool:
-    """What a sequence draws from. A short one has few names and words, so that each occurs as often as in a long one: what
-    follows a name would else be known without its tag."""
+    """What a sequence draws from. A short one has few names and words, so that each occurs about as often as in a long one:
+    what follows a name would else be known without its tag."""
 
     def __init__(self, rng, length, loop):
-        self.names, values = (rng.permutation(IDS[kind])[: max(8, length // 24)] for kind in ("name", "value"))
-        self.words, self.loop = np.concatenate([self.names, values]), loop
+        self.names = rng.permutation(IDS["name"])[: max(10, length // 24)]
+        self.facts = [int(np.clip(length // share, few, most)) for share, few, most in ((48, 6, FACTS[0]), (25, 9, FACTS[1]))]
+        self.words = np.concatenate([self.names, rng.permutation(IDS["value"])[: len(self.names)]])
+        self.loop = loop
+
+
+def _hops(rng, facts):
+    """Lengths of chains that have `facts` facts together."""
+    hops = []
+    while facts:
+        hops.append(min(facts, int(rng.choice(HOPS, p=CHAIN_SHARES)) + 1))
+        facts -= hops[-1]
+    return hops
 
 
 def _group(rng, tag, pool):
-    """Facts of one tag: its chains. Each is asked for at most once, from its start or from later."""
-    hops = CHAINS[rng.choice(len(CHAINS), p=CHAIN_SHARES)]
-    names = iter(rng.choice(pool.names, sum(hops), replace=False).tolist())
-    facts, questions = [], []
+    """The passages of one tag, and questions: a chain is asked for at most once, from its start or from later."""
+    count = int(rng.integers(pool.facts[0], pool.facts[1] + 1))
+    hops, passages = _hops(rng, count), [[] for _ in range(int(rng.integers(2, 4)))]
+    names = iter(rng.choice(pool.names, count, replace=False).tolist())
+    questions = []
     for length, value in zip(hops, rng.choice(IDS["value"], len(hops), replace=False).tolist()):
-        chain = [next(names) for _ in range(length)]
-        facts += [[tag, name, target, _END] for name, target in zip(chain, [*chain[1:], value])]
+        chain, first = [next(names) for _ in range(length)], int(rng.integers(len(passages)))
+        for i, (name, target) in enumerate(zip(chain, [*chain[1:], value])):
+            passages[(first + i) % len(passages)].append([tag, name, target, _END])
         skip = int(rng.integers(0, length)) if rng.random() < 0.25 else 0
         path = (*chain[skip + 1 :], value)
         questions.append(Question(f"hop{len(path)}", [_ASK, tag, chain[skip], value, _END], slice(3, 4), path))
-    asked = rng.permutation(len(questions))[: max(1, len(questions) - int(rng.integers(0, 3)))]
-    return facts, [questions[i] for i in asked]
+    for passage in passages:
+        rng.shuffle(passage)
+    asked = rng.permutation(len(questions))[: int(rng.integers(2, ASKED + 1))]
+    return [sum(passage, []) for passage in passages if passage], [questions[i] for i in asked]
 
 
 def _count(rng, tag, _):
@@ -96,7 +114,7 @@ def _loop(rng, _, pool):
     return [], [Question("loop", [_LOOP, *letters, *letters, _END], slice(1 + pool.loop, 1 + 2 * pool.loop))]
 
 
-_MAKERS = {"group": (_group, 0.74), "count": (_count, 0.12), "copy": (_copy, 0.1), "loop": (_loop, 0.04)}
+_MAKERS = {"group": (_group, 0.53), "count": (_count, 0.3), "copy": (_copy, 0.15), "loop": (_loop, 0.02)}
 
 
 def _items(rng, budget, pool):

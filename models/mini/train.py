@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch._dynamo
 import torch.nn.functional as F
+from torch import nn
 
 import attention
 import model
@@ -25,25 +26,18 @@ import tasks
 LEARNING_RATE = 4e-3
 WARM_UP, DECAY = 0.02, 0.5  # shares of the training
 LOG_EVERY = 25
-LESSON_LAYERS, LESSON_WEIGHT = (4, 6, 8), 0.3
+HOP_LAYERS, BEFORE_LAYER, BEFORE, BEFORE_STRIDE = (4, 6, 8), 2, 2, 3
+LESSON_WEIGHT = 0.3
 CAPTURE_AFTER = 3  # steps of a shape: everything is compiled by then
 
 
 def load(folder):
     """[(window, block, sequences a step, [tokens, task, weight, asked, path])] of every stage."""
-    path = folder / prepare.STAGES
+    path = folder / prepare.LISTING
     if not path.exists():
         sys.exit(f"train.py: {path} is missing: run prepare.py {folder}")
     return [(window, block, batch, [np.load(folder / f"{length}.{part}.npy", mmap_mode="r") for part in prepare.PARTS])
             for length, batch, window, block in json.loads(path.read_text())]
-
-
-def start_from(net, path):
-    """Takes the weights of an earlier training of the same architecture; what does not fit ends in one line."""
-    try:
-        net.load_state_dict({name: weight.float() for name, weight in torch.load(path, map_location="cpu").items()})
-    except (OSError, RuntimeError, AttributeError) as error:
-        sys.exit(f"train.py: {path} does not fit: {' '.join(str(error).split())[:200]}")
 
 
 def rate(done):
@@ -51,21 +45,41 @@ def rate(done):
     return min(1.0, done / WARM_UP, max(0.0, 1 - done) / DECAY)
 
 
-def loss_of(net, tokens, weight, asked, path):
-    """(weighted mean loss, right answers [B,S-1]). Layers in between are taught the hops of a chain, so that following it is
-    learnt hop by hop and not all at once."""
-    tap = dict.fromkeys(LESSON_LAYERS)
-    logits = net.logits(net(tokens, tap)[:, :-1]).float()
-    target = tokens[:, 1:]
-    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
-    weight = weight[:, 1:].float()
-    total = (loss * weight).sum() / weight.sum()
-    there = (asked > 0).float()
-    for hop, h in enumerate(tap.values()):
-        h = net.model.norm(h.gather(1, asked[..., None].expand(-1, -1, h.shape[2])))
-        lesson = F.cross_entropy(net.logits(h).float().flatten(0, 1), path[..., hop].flatten(), reduction="none").view_as(there)
-        total = total + LESSON_WEIGHT * (lesson * there).sum() / there.sum().clamp_min(1)
-    return total, logits.argmax(-1) == target
+class Taught(nn.Module):
+    """A model and what only its training needs: lessons for layers in between, so that a look-up is learnt step by step. The
+    layer before the second full one is taught the BEFORE tokens before each token (a fact is known by two), later ones the
+    hops of a chain."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.before = nn.ModuleList(nn.Linear(net.c.hidden, net.c.hidden, bias=False) for _ in range(BEFORE))
+
+    def _tokens_before(self, h, tokens):
+        """A look back is as good at one place as at another: every third is asked."""
+        rows, total = slice(BEFORE, None, BEFORE_STRIDE), 0
+        for back, read in enumerate(self.before, 1):
+            target = tokens[:, BEFORE - back : tokens.shape[1] - back : BEFORE_STRIDE]
+            logits = self.net.logits(read(self.net.model.norm(h[:, rows]))).float()
+            total = total + F.cross_entropy(logits.flatten(0, 1), target.flatten())
+        return total
+
+    def _hop(self, h, asked, target):
+        h = self.net.model.norm(h.gather(1, asked[..., None].expand(-1, -1, h.shape[2])))
+        loss = F.cross_entropy(self.net.logits(h).float().flatten(0, 1), target.flatten(), reduction="none").view_as(asked)
+        there = (asked > 0).float()
+        return (loss * there).sum() / there.sum().clamp_min(1)
+
+    def forward(self, tokens, weight, asked, path):
+        """(weighted mean loss, right answers [B,S-1])."""
+        tap = dict.fromkeys((BEFORE_LAYER, *HOP_LAYERS))
+        logits, target = self.net.logits(self.net(tokens, tap)[:, :-1]).float(), tokens[:, 1:]
+        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
+        weight = weight[:, 1:].float()
+        lessons = self._tokens_before(tap[BEFORE_LAYER], tokens)
+        for hop, layer in enumerate(HOP_LAYERS):
+            lessons = lessons + self._hop(tap[layer], asked, path[..., hop])
+        return (loss * weight).sum() / weight.sum() + LESSON_WEIGHT * lessons, logits.argmax(-1) == target
 
 
 def accuracy(right, task):
@@ -77,17 +91,17 @@ class Learner:
     """One step of training on batches of one shape; on a GPU it is captured once and replayed, for launching it takes longer
     than computing it."""
 
-    def __init__(self, net, optimizers, device):
-        self._net, self._optimizers, self._device, self._calls, self._graph = net, optimizers, device, 0, None
+    def __init__(self, taught, optimizers, device):
+        self._taught, self._optimizers, self._device, self._calls, self._graph = taught, optimizers, device, 0, None
         self._inputs = None
         self._stream = torch.cuda.Stream() if device.type == "cuda" else None
 
     def _learn(self):
-        self._net.zero_grad(set_to_none=True)
+        self._taught.zero_grad(set_to_none=True)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._stream is not None, cache_enabled=False):
-            loss, right = loss_of(self._net, *self._inputs)
+            loss, right = self._taught(*self._inputs)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._net.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self._taught.parameters(), 1.0)
         for each in self._optimizers:
             each.step()
         return loss.detach(), right
@@ -108,7 +122,7 @@ class Learner:
             torch.cuda.current_stream().wait_stream(self._stream)
             return result
         if self._graph is None:
-            self._net.zero_grad(set_to_none=True)
+            self._taught.zero_grad(set_to_none=True)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
                 self._result = self._learn()
@@ -119,11 +133,12 @@ class Learner:
 def train(net, stages, device, seconds, log):
     """One pass over the stages, or as much of it as `seconds` allow: the learning rate reaches zero either way."""
     lr = torch.tensor(LEARNING_RATE, device=device)
-    optimizers = optimizer.make(net, lr)
+    taught = Taught(net).to(device)
+    optimizers = optimizer.make(taught, lr)
     steps, started, step = sum(-(-len(parts[0]) // batch) for _, _, batch, parts in stages), time.time(), 0
     for window, block, batch, parts in stages:
         net.ops.window, net.ops.block = window, block
-        learner = Learner(net, optimizers, device)
+        learner = Learner(taught, optimizers, device)
         for first in range(0, len(parts[0]), batch):
             tokens, task, weight, *lessons = (torch.from_numpy(part[first : first + batch].copy()) for part in parts)
             done = max((step + 1) / (steps + 1), (time.time() - started) / seconds)
@@ -144,7 +159,6 @@ def main():
     parser.add_argument("architecture", choices=model.ARCHITECTURES)
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--start", type=pathlib.Path, help="weights to go on from, as an earlier training wrote them")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end by then, with the steps done so far")
     arguments = parser.parse_args()
@@ -153,8 +167,6 @@ def main():
     stages = load(arguments.data)
     pattern, variant = model.ARCHITECTURES[arguments.architecture]
     net = model.Model(model.Config(pattern, variant), attention.Fused if device.type == "cuda" else attention.Dense).to(device)
-    if arguments.start:
-        start_from(net, arguments.start)
     if device.type == "cuda":
         torch._dynamo.config.recompile_limit = 64
         for part in ("project", "finish"):
