@@ -19,7 +19,6 @@ import heldout
 import model
 import tasks
 
-CONTEXT = 32768
 _WATCHED = 10  # sequences whose coverage is measured
 
 
@@ -84,7 +83,7 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cuda.matmul.allow_tf32 = False
     net = load(arguments.architecture, arguments.weights, device)
-    result = {"kv_bytes": {length: kv_bytes(net.c, length) for length in (2048, 8192, CONTEXT)}}
+    result = {}
     for length in map(int, arguments.lengths.split(",")):
         result[length] = measure(net, length, arguments.sequences or heldout.LENGTHS.get(length, 20), device)
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")

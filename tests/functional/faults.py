@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What each planted fault costs: the questions put to the production binary and to hysparse_faulty, one fault at a time.
 
-faults.py [FAULT …] prints accuracy in percent, healthy → faulty, by task; a star marks a fall that test_faults.py counts.
+faults.py [FAULT …] prints accuracy in percent, healthy → faulty, by task; a star marks a change that test_faults.py counts.
 """
 
 import argparse
@@ -31,17 +31,18 @@ class Exam:
 
 
 SHORT = Exam(2048, 6, 4)
-LONG = Exam(16384, 2, 0)  # 256 blocks: where the choice is hard
-NARROW = Exam(1024, 12, 0, top=128)  # two blocks: where each one counts
-SINGLE = Exam(4096, 12, 0, top=64)  # one block: where the KV groups choose different ones
+TWO = Exam(1024, 12, 0, top=128)  # blocks: where each one counts
+FOUR = Exam(2048, 6, 0, top=256)  # where the choice is hard: another rule chooses others
+TEN = Exam(8192, 3, 0, top=640)  # where the KV groups need their own
+LOOPS = Exam(4096, 12, 0)  # with ten loops
 # What faulty/ plants, each alone, and the exam that sees it.
-FAULTS = {"block-off-by-one": SHORT, "raw-logits": LONG, "one-block-fewer": NARROW, "wrong-group": SINGLE, "partial-block": SHORT,
-          "wrong-kv-group": SHORT, "wrong-oracle": SHORT, "no-sink-window": SHORT, "window-127": SHORT, "gate": SHORT,
+FAULTS = {"block-off-by-one": SHORT, "raw-logits": FOUR, "one-block-fewer": TWO, "wrong-group": TEN, "partial-block": SHORT,
+          "wrong-kv-group": SHORT, "wrong-oracle": SHORT, "no-sink-window": LOOPS, "window-127": SHORT, "gate": SHORT,
           "stale-page": SHORT, "lost-copy": SHORT, "rope-position": SHORT}
 # What these weights bear: it changes what they say, and no accuracy by ten points at any length or number of blocks tried.
 BORNE = {"no-sink-sparse": SHORT}
 FLAGS = ["--kv-cache-memory", "64MiB", "--max-num-batched-tokens", "256", "--max-num-seqs", "16"]
-FALL = 10.0  # points that a fault must cost somewhere
+CHANGE = 10.0  # points that a fault must cost somewhere; or add, where fewer blocks than the model wants make it guess
 ALL = "all"  # questions of a way
 # Where ten points are more than one answer, or many letters.
 COUNTS = [*(("scored", task) for task in tasks.SCORED), ("scored", ALL), ("asked", "copy"), ("asked", "loop"), ("asked", ALL)]
@@ -84,9 +85,9 @@ def accuracy(exam, **served):
     return accuracies
 
 
-def fallen(healthy, faulty):
-    """What fell by FALL points or more, of what COUNTS."""
-    return [key for key in COUNTS if key in healthy and healthy[key] - faulty[key] >= FALL]
+def changed(healthy, faulty):
+    """What changed by CHANGE points or more, of what COUNTS."""
+    return [key for key in COUNTS if key in healthy and abs(healthy[key] - faulty[key]) >= CHANGE]
 
 
 def row(name, way, cells):
@@ -104,7 +105,7 @@ def main():
     print(row("", "", [*tasks.SCORED, ALL]))
     for fault in chosen:
         before, after = healthy[exams[fault]], accuracy(exams[fault], fault=fault)
-        found = fallen(before, after)
+        found = changed(before, after)
         for way in ("scored", "asked"):
             keys = [(way, task) for task in [*tasks.SCORED, ALL]]
             cells = [f"{before[key]:.0f}→{after[key]:.0f}{'*' if key in found else ' '}" if key in before else "" for key in keys]

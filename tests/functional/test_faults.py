@@ -1,4 +1,4 @@
-"""The questions would notice: planted alone, each fault costs some task ten points of accuracy or more. What it costs each
+"""The questions would notice: planted alone, each fault changes some task's accuracy by ten points or more. What it costs each
 task is what `tests/functional/faults.py` prints."""
 
 import functools
@@ -20,9 +20,19 @@ def healthy():
 
 
 @pytest.mark.parametrize("fault, exam", faults.FAULTS.items(), ids=faults.FAULTS)
-def test_a_fault_costs_accuracy(healthy, fault, exam):
+def test_a_fault_shows_in_accuracy(healthy, fault, exam):
     before, after = healthy(exam), faults.accuracy(exam, fault=fault)
-    assert faults.fallen(before, after), f"healthy {before}\nfaulty {after}"
+    assert faults.changed(before, after), f"healthy {before}\nfaulty {after}"
+
+
+# Percent right where four blocks must do, as faults.py prints it for the weights at hand.
+HARD = {"hop2": 78, "hop3": 84, "hop4": 75}
+
+
+@pytest.mark.parametrize("task", HARD)
+def test_a_hard_choice_is_made_as_ever(healthy, task):
+    """Another rule of choosing may answer more than the right one: no accuracy is too low then, but one is another."""
+    assert healthy(faults.FOUR)["scored", task] == pytest.approx(HARD[task], abs=8)
 
 
 @pytest.mark.parametrize("fault", faults.BORNE)

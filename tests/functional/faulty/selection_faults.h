@@ -104,7 +104,7 @@ class RawLogits : public WrongSelection {
 
  private:
   void Change(const OpContext& ctx, const DenseAttentionParams& p) override {
-    sink_.assign(static_cast<size_t>(p.heads), 200.0f);
+    sink_.assign(static_cast<size_t>(p.heads), 2000.0f);
     ChooseAgain(ctx, p, *p.select, sink_.data());
   }
   std::vector<float> sink_;
