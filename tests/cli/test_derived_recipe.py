@@ -37,12 +37,17 @@ class Toys:
             shutil.copy(MODELS / name, self.recipes / name)
         toys.make_base(self.made / "toy")
         self.write_base("toy")
-        toys.make_student(self.made / "toy", self.made / "student.safetensors")
+        self.make_deltas("toy")
         self.cache.mkdir()
         for path in CACHE.glob("venv-models-*"):
             (self.cache / path.name).symlink_to(path)
         assert self.ship("toy") == (0, "")
         export.merge(self.made / "toy", self.student / "deltas.safetensors", self.made / "result")
+
+    def make_other(self):
+        """made/other: as made/toy but for a byte."""
+        weights = toys.make_base(self.made / "other") / "model.safetensors"
+        weights.write_bytes(weights.read_bytes() + b"\0")
 
     def write_base(self, name):
         """A recipe that copies made/NAME."""
@@ -50,9 +55,14 @@ class Toys:
         sums = subprocess.run("sha256sum *", shell=True, cwd=self.made / name, capture_output=True, text=True, check=True).stdout
         (self.recipes / name / "SHA256SUMS").write_text(sums)
 
+    def make_deltas(self, base):
+        """made/deltas.safetensors of a student of made/BASE."""
+        toys.make_student(self.made / base, self.made / "student.safetensors")
+        export.deltas(self.made / base, self.made / "student.safetensors", self.made / "deltas.safetensors")
+
     def ship(self, base):
         """ship.sh on another cache: its exit status and what it says beside get.sh."""
-        done = subprocess.run([self.recipes / "retrofit/ship.sh", "toy-student", base, self.made / "student.safetensors"],
+        done = subprocess.run([self.recipes / "retrofit/ship.sh", "toy-student", base, self.made / "deltas.safetensors"],
                               env={**os.environ, "HYSPARSE_CACHE": str(self.made / "cache"), "PYTHON": sys.executable},
                               capture_output=True, text=True)
         return done.returncode, done.stderr.replace(f"preparing {base}\n", "")
@@ -98,11 +108,22 @@ def test_what_is_shipped_already_is_left_alone(toy):
     assert (toy.student / "deltas.safetensors").read_bytes() == before
 
 
-def test_a_student_that_is_none_leaves_no_recipe(toy):
+@pytest.mark.parametrize("kind", ["text", "student", "of another base"])
+def test_differences_that_are_none_leave_no_recipe(toy, kind):
     shutil.rmtree(toy.student)
-    (toy.made / "student.safetensors").write_text("nothing")
+    deltas = toy.made / "deltas.safetensors"
+    message = f"{deltas} is no safetensors file\n"
+    if kind == "text":
+        deltas.write_text("nothing")
+    elif kind == "student":
+        shutil.copy(toy.made / "student.safetensors", deltas)
+        message = f"{deltas} is not what `export.py deltas` writes\n"
+    else:
+        toy.make_other()
+        toy.make_deltas("other")
+        message = "get that one\n"
     code, said = toy.ship("toy")
-    assert code == 1 and said.endswith("student.safetensors is no safetensors file\n") and said.count("\n") == 1
+    assert code == 1 and said.endswith(message) and said.count("\n") == 1
     assert not list(toy.recipes.glob("*toy-student*")) and not list(toy.recipes.glob(".*"))
 
 
@@ -133,9 +154,9 @@ def test_a_result_that_is_not_the_pinned_one(toy):
 
 
 def test_differences_from_another_base(toy):
-    other = toys.make_base(toy.made / "other")
-    (other / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes() + b"\0")
+    toy.make_other()
     toy.write_base("other")
+    toy.make_deltas("other")
     shutil.rmtree(toy.student)
     assert toy.ship("other") == (0, "")
     (toy.student / "base").write_text("toy\n")
