@@ -56,7 +56,7 @@ python_tests() {
   build release || { fail python.build "the release preset does not build"; return; }
   virtual_environment || { fail python.environment "tests/requirements.txt could not be installed"; return; }
   local model
-  for model in smollm2-135m hysparse-mini; do
+  for model in smollm2-135m smollm2-135m-hysparse smollm2-135m-swa hysparse-mini; do
     models/get.sh $model || { fail python.model "models/get.sh $model failed"; return; }
   done
   log "python: tests"

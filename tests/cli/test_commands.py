@@ -89,6 +89,13 @@ def test_plan_counts_sessions(hysparse, checkpoint):
         assert row["fit"] > 7 * row["full_attention"]
 
 
+@pytest.mark.parametrize("model", ["smollm2-135m-hysparse", "smollm2-135m-swa"])
+def test_a_retrofitted_model_keeps_a_quarter_to_a_fifth(hysparse, model):
+    for context, times in ((2048, 4.0), (8192, 4.7)):
+        kept = json.loads(hysparse("plan", model, "--context", context, "--json").stdout)["context"]
+        assert kept["full_attention_bytes"] >= times * kept["allocated_bytes"]["total"]
+
+
 # ---------------------------------------------------------------- generate
 
 
