@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# From a bare Debian 12 machine to a served model: installs what is needed, builds, prepares SmolLM2-135M-Instruct (or MODEL),
-# serves it on :8000 and says what to try. A second run skips what is done.
+# From a bare Debian 12 machine to a served model: installs what is needed, builds, prepares MODEL, serves it on :8000 and says
+# what to try. A second run skips what is done.
 #
 #   deploy/quickstart.sh [MODEL] [PORT] [flags of `hysparse serve`]
 #
-# MODEL is a name that models/get.sh knows.
+# MODEL is a name that models/get.sh knows; default: smollm2-135m-hysparse, SmolLM2-135M-Instruct made a HySparse model.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-model=smollm2-135m
+model=smollm2-135m-hysparse
 port=8000
 if [[ ${1:--} != -* && ! ${1:-} =~ ^[0-9]+$ ]]; then model=$1; shift; fi
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then port=$1; shift; fi
@@ -32,6 +32,12 @@ cmake --build --preset release --target hysparse >&2
 
 step "model"
 models/get.sh "$model" >/dev/null
+if [[ $model == smollm2-135m-hysparse ]]; then
+  cat >&2 <<END
+$model is SmolLM2-135M-Instruct retrofitted to HySparse. deploy/quickstart.sh smollm2-135m serves the original,
+deploy/quickstart.sh smollm2-135m-swa the same retrofit with sliding windows in place of sparse layers.
+END
+fi
 
 printf '\n== serving %s on http://localhost:%s (Ctrl-C stops it); from another terminal, try:\n\n' "$model" "$port" >&2
 if [[ $model == hysparse-mini ]]; then  # it knows no prose
@@ -42,13 +48,13 @@ END
 else
   cat >&2 <<END
 curl -s localhost:$port/v1/chat/completions -H 'content-type: application/json' \\
-  -d '{"model": "$model", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 80}'
+  -d '{"model": "$model", "messages": [{"role": "user", "content": "What is photosynthesis?"}], "temperature": 0, "max_tokens": 80}'
 
 python3 -m venv /tmp/openai && /tmp/openai/bin/pip install -q openai && /tmp/openai/bin/python - <<'PYTHON'
 from openai import OpenAI
 client = OpenAI(base_url="http://localhost:$port/v1", api_key="unused")
-for chunk in client.chat.completions.create(model="$model", stream=True,
-        messages=[{"role": "user", "content": "Name three rivers of Europe."}]):
+for chunk in client.chat.completions.create(model="$model", stream=True, temperature=0, max_tokens=80,
+        messages=[{"role": "user", "content": "Give me three tips for a good night's sleep."}]):
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 PYTHON
 
