@@ -6,6 +6,7 @@ its words are right, a loop by its letters.
 """
 
 import concurrent.futures
+import itertools
 import json
 import urllib.request
 
@@ -24,8 +25,10 @@ def sequence(length, number):
     return heldout.sequence(length, number, SEED)
 
 
-def sequences(length, count):
-    return [sequence(length, number) for number in range(count)]
+def sequences(length, count, having=None):
+    """The first `count`, or of those that have a question of task `having`."""
+    every = (sequence(length, number) for number in itertools.count())
+    return list(itertools.islice((one for one in every if having in (None, *(q.task for _, q in one.questions))), count))
 
 
 def collect(results):
