@@ -21,21 +21,20 @@ import tasks
 
 @dataclasses.dataclass(frozen=True)
 class Exam:
-    """Sequences of `length` tokens: how many are scored, and behind the facts of how many is asked (4 questions a task).
-    `top`: tokens that the model may select, instead of what its config says. `having`: only sequences with that task."""
+    """Sequences of `length` tokens: how many are scored, or which, and behind the facts of how many is asked (4 questions a
+    task). `top`: tokens that the model may select, instead of what its config says."""
 
     length: int
-    scored: int
+    scored: int | tuple
     asked: int
     top: int | None = None
-    having: str | None = None
 
 
 SHORT = Exam(2048, 6, 4)
 TWO = Exam(1024, 12, 0, top=128)  # blocks: where each one counts
 FOUR = Exam(2048, 6, 0, top=256)  # where the choice is hard: another rule chooses others
 TEN = Exam(8192, 2, 0, top=640)  # where the KV groups need their own
-LOOPS = Exam(4096, 5, 0, having="loop")
+LOOPS = Exam(4096, (2, 3, 5, 10), 0)  # with six loops, late in the context
 # What faulty/ plants, each alone, and the exam that sees it.
 FAULTS = {"block-off-by-one": SHORT, "raw-logits": FOUR, "one-block-fewer": TWO, "wrong-group": TEN, "partial-block": SHORT,
           "wrong-kv-group": SHORT, "wrong-oracle": SHORT, "no-sink-window": LOOPS, "window-127": SHORT, "gate": SHORT,
@@ -74,7 +73,7 @@ def serve(exam, binary=setting.FAULTY, fault=None):
 def accuracy(exam, **served):
     """{(way, task): percent}"""
     with serve(exam, **served) as server:
-        sequences = questions.sequences(exam.length, exam.scored, exam.having)
+        sequences = questions.sequences(exam.length, exam.scored)
         results = {"scored": [pair for one in questions.score(server, sequences) for pair in one.results()],
                    "asked": questions.ask(server, sequences[: exam.asked], 4)}
     accuracies = {}

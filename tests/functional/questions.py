@@ -6,7 +6,6 @@ its words are right, a loop by its letters.
 """
 
 import concurrent.futures
-import itertools
 import json
 import urllib.request
 
@@ -25,10 +24,9 @@ def sequence(length, number):
     return heldout.sequence(length, number, SEED)
 
 
-def sequences(length, count, having=None):
-    """The first `count`, or of those that have a question of task `having`."""
-    every = (sequence(length, number) for number in itertools.count())
-    return list(itertools.islice((one for one in every if having in (None, *(q.task for _, q in one.questions))), count))
+def sequences(length, which):
+    """The first `which`, or those of the numbers in it."""
+    return [sequence(length, number) for number in (range(which) if isinstance(which, int) else which)]
 
 
 def collect(results):

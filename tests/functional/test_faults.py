@@ -32,7 +32,7 @@ HARD = {"hop2": 78, "hop3": 84, "hop4": 75}
 @pytest.mark.parametrize("task", HARD)
 def test_a_hard_choice_is_made_as_ever(healthy, task):
     """Another rule of choosing may answer more than the right one: no accuracy is too low then, but one is another."""
-    assert healthy(faults.FOUR)["scored", task] == pytest.approx(HARD[task], abs=8)
+    assert healthy(faults.FOUR)["scored", task] == pytest.approx(HARD[task], abs=10)
 
 
 @pytest.mark.parametrize("fault", faults.BORNE)
