@@ -2,8 +2,8 @@
 """The whole study: study.py FOLDER [--architectures hysparse,swa] [--seeds 2]
 
 Writes the sequences, trains every architecture on the same ones, one training at a time on each GPU (a single one trains one
-after another), measures each, and leaves FOLDER/NAME.SEED.pt, NAME.SEED.jsonl (the curve) and
-NAME.SEED.json (the measurements).
+after another), measures each, and leaves FOLDER/NAME.SEED.pt, NAME.SEED.jsonl (the curve) and NAME.SEED.json (the
+measurements).
 """
 
 import argparse
