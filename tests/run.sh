@@ -38,17 +38,24 @@ build() {
   cmake --build --preset "$preset" "$@" >"$results/$preset.build.log" 2>&1 || { grep -E 'error|FAILED' -A5 "$results/$preset.build.log" | tail -60; return 1; }
 }
 
+# One test binary; a report is left behind even by a crash.
+unit_test() {
+  local preset=$1 binary=$2 name
+  name=$(basename "$binary")
+  timeout 900 "$binary" --gtest_brief=1 --gtest_output="xml:$results/$preset.$name.xml" >"$results/$preset.$name.log" 2>&1 && return
+  tail -40 "$results/$preset.$name.log"
+  [[ -s $results/$preset.$name.xml ]] || fail "$preset.$name" "ended without a report"
+}
+
+export results
+export -f fail unit_test
+
 unit_tests() {
   local preset=$1
   log "$preset: build"
-  build "$preset" || { fail "$preset.build" "the $preset preset does not build"; return; }
+  build "$preset" --target unit_tests || { fail "$preset.build" "the $preset preset does not build"; return; }
   log "$preset: unit tests"
-  local binary name
-  for binary in build/"$preset"/tests/*_test; do
-    name=$(basename "$binary")
-    timeout 900 "$binary" --gtest_brief=1 --gtest_output="xml:$results/$preset.$name.xml" >"$results/$preset.$name.log" 2>&1 ||
-      { tail -40 "$results/$preset.$name.log"; [[ -s $results/$preset.$name.xml ]] || fail "$preset.$name" "ended without a report"; }
-  done
+  printf '%s\n' build/"$preset"/tests/*_test | xargs -P2 -I{} bash -c 'unit_test "$@"' - "$preset" {}
 }
 
 python_tests() {
@@ -60,7 +67,7 @@ python_tests() {
     models/get.sh $model || { fail python.model "models/get.sh $model failed"; return; }
   done
   log "python: tests"
-  HYSPARSE_BUILD=$root/build/release timeout 2400 "$venv/bin/python" -m pytest tests -q -p no:cacheprovider \
+  HYSPARSE_BUILD=$root/build/release timeout 2400 "$venv/bin/python" -m pytest tests -q -p no:cacheprovider --durations=40 \
     --junitxml="$results/python.xml" || [[ -s $results/python.xml ]] || fail python "pytest ended without a report"
 }
 

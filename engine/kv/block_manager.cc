@@ -6,14 +6,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/ceil_div.h"
 #include "engine/kv/sequence_kv.h"
 
 namespace hysparse {
 namespace {
-
-constexpr KvClass kClasses[] = {KvClass::kGlobal, KvClass::kWindow};
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 KvClass Other(KvClass kv_class) { return kv_class == KvClass::kGlobal ? KvClass::kWindow : KvClass::kGlobal; }
 
@@ -26,7 +23,7 @@ BlockManager::BlockManager(const BlockManagerOptions& options)
       host_(options.host),
       cache_(&arena_,
              PrefixHash(options.layout.global.layers > 0 ? options.layout.global.page_tokens : 0, options.hash_key)) {
-  for (const KvClass kv_class : kClasses) {
+  for (const KvClass kv_class : kKvClasses) {
     logical_page_[static_cast<size_t>(kv_class)].resize(static_cast<size_t>(options.device.page_ids(kv_class)));
   }
 }
@@ -275,7 +272,7 @@ bool BlockManager::Spill(SequenceKv& kv) {
   assert(!kv.spilled_);
   if (!moves_.empty()) return false;  // a page just moved is not yet where it will be read
   int64_t slabs = host_.unassigned_slabs();
-  for (const KvClass kv_class : kClasses) {
+  for (const KvClass kv_class : kKvClasses) {
     const int64_t per_slab = host_.layout().of(kv_class).pages_per_slab;
     const int64_t lack = kv.table(kv_class).size() - host_.counts(kv_class).free;
     if (lack > 0) slabs -= per_slab > 0 ? CeilDiv(lack, per_slab) : slabs + 1;
@@ -283,7 +280,7 @@ bool BlockManager::Spill(SequenceKv& kv) {
   if (slabs < 0) return false;
   kv.SetPromise(0, 0);
   kv.snapshots_.clear();
-  for (const KvClass kv_class : kClasses) SpillPages(kv, kv_class);
+  for (const KvClass kv_class : kKvClasses) SpillPages(kv, kv_class);
   kv.spilled_ = true;
   return true;
 }
@@ -318,7 +315,7 @@ bool BlockManager::Return(SequenceKv& kv, const KvRequest& request) {
   if (TakePromise(kv, request.promise, &need) && TakeReturnPages(kv, KvClass::kGlobal) &&
       TakeReturnPages(kv, KvClass::kWindow)) {
     // Copies are listed when all pages are there: taking one may move those taken before it.
-    for (const KvClass kv_class : kClasses) ListReturns(kv, kv_class, found[static_cast<size_t>(kv_class)]);
+    for (const KvClass kv_class : kKvClasses) ListReturns(kv, kv_class, found[static_cast<size_t>(kv_class)]);
     InTransit().returned.push_back(std::move(kv.host_global_));
     InTransit().returned.push_back(std::move(kv.host_window_));
     kv.spilled_ = false;
@@ -353,7 +350,7 @@ void BlockManager::ListReturns(SequenceKv& kv, KvClass kv_class, int32_t found) 
 }
 
 absl::Status BlockManager::CheckArena(const Arena& arena, bool host) const {
-  for (const KvClass kv_class : kClasses) {
+  for (const KvClass kv_class : kKvClasses) {
     const bool global = kv_class == KvClass::kGlobal;
     std::vector<std::span<const int32_t>> owners;
     for (const SequenceKv* kv : live_) {
@@ -377,7 +374,7 @@ absl::Status BlockManager::Check() const {
   if (absl::Status status = CheckArena(arena_, false); !status.ok()) return status;
   if (absl::Status status = CheckArena(host_, true); !status.ok()) return status;
   if (absl::Status status = cache_.Check(); !status.ok()) return status;
-  for (const KvClass kv_class : kClasses) {
+  for (const KvClass kv_class : kKvClasses) {
     int64_t owed = 0;
     for (const SequenceKv* kv : live_) owed += kv->Owed(kv_class);
     if (owed != promised(kv_class)) {

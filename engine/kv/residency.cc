@@ -4,14 +4,13 @@
 #include <bit>
 #include <numeric>
 
+#include "engine/base/ceil_div.h"
 #include "engine/model/rebuild.h"
 
 namespace hysparse {
 namespace {
 
 constexpr int32_t kPageTokens = 64;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 KvClass ClassOf(const LayerSpec& layer) { return layer.kind == LayerKind::kFull ? KvClass::kGlobal : KvClass::kWindow; }
 

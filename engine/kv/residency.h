@@ -23,6 +23,7 @@
 namespace hysparse {
 
 enum class KvClass : uint8_t { kGlobal = 0, kWindow = 1 };
+inline constexpr KvClass kKvClasses[] = {KvClass::kGlobal, KvClass::kWindow};
 
 // One KV class of a model. All zero when no layer belongs to it.
 struct KvClassLayout {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/ceil_div.h"
 
 namespace hysparse {
 namespace {
@@ -11,12 +12,8 @@ namespace {
 // Beside the ends of prompt and turn, windows are kept every so many tokens.
 constexpr int32_t kRestartInterval = 4096;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The first token that a step starting at token n still reads.
 int32_t WindowStart(const KvClassLayout& window, int32_t n) { return std::max(0, n - window.window + 1); }
-
-constexpr KvClass kClasses[] = {KvClass::kGlobal, KvClass::kWindow};
 
 }  // namespace
 
@@ -44,9 +41,9 @@ int64_t SequenceKv::Owed(KvClass kv_class) const {
 }
 
 void SequenceKv::Resize(absl::FunctionRef<void()> change) {
-  for (const KvClass kv_class : kClasses) manager_->promised_[static_cast<size_t>(kv_class)] -= Owed(kv_class);
+  for (const KvClass kv_class : kKvClasses) manager_->promised_[static_cast<size_t>(kv_class)] -= Owed(kv_class);
   change();
-  for (const KvClass kv_class : kClasses) manager_->promised_[static_cast<size_t>(kv_class)] += Owed(kv_class);
+  for (const KvClass kv_class : kKvClasses) manager_->promised_[static_cast<size_t>(kv_class)] += Owed(kv_class);
 }
 
 void SequenceKv::SetPromise(int64_t global, int64_t window) {
@@ -64,7 +61,7 @@ int32_t SequenceKv::window_tokens() const {
 
 bool SequenceKv::CanAppend(int32_t count) const {
   int64_t beyond[2] = {0, 0};
-  for (const KvClass kv_class : kClasses) {
+  for (const KvClass kv_class : kKvClasses) {
     const KvClassLayout& of = manager_->layout_.of(kv_class);
     if (of.layers == 0) continue;
     const BlockTable& table = kv_class == KvClass::kGlobal ? global_ : window_;

@@ -165,9 +165,9 @@ class Strip : public Normalizer {
   bool left_, right_;
 };
 
-class Sequence : public Normalizer {
+class NormalizerSequence : public Normalizer {
  public:
-  explicit Sequence(std::vector<std::unique_ptr<const Normalizer>> parts) : parts_(std::move(parts)) {}
+  explicit NormalizerSequence(std::vector<std::unique_ptr<const Normalizer>> parts) : parts_(std::move(parts)) {}
   absl::Status Apply(NormalizedText& text) const override {
     for (const auto& part : parts_) HYSPARSE_RETURN_IF_ERROR(part->Apply(text));
     return absl::OkStatus();
@@ -187,14 +187,14 @@ absl::StatusOr<std::unique_ptr<const Normalizer>> ParseReplace(const JsonView& j
   return std::make_unique<Replace>(std::move(*regex), std::move(content));
 }
 
-absl::StatusOr<std::unique_ptr<const Normalizer>> ParseSequence(const JsonView& json) {
+absl::StatusOr<std::unique_ptr<const Normalizer>> ParseNormalizerSequence(const JsonView& json) {
   HYSPARSE_ASSIGN_OR_RETURN(const std::vector<JsonView> views, json.Array("normalizers"));
   std::vector<std::unique_ptr<const Normalizer>> parts;
   for (const JsonView& view : views) {
     HYSPARSE_ASSIGN_OR_RETURN(auto part, Normalizer::Parse(view));
     parts.push_back(std::move(part));
   }
-  return std::make_unique<Sequence>(std::move(parts));
+  return std::make_unique<NormalizerSequence>(std::move(parts));
 }
 
 std::unique_ptr<const Normalizer> FormNormalizer(UnicodeForm form) {
@@ -205,7 +205,7 @@ std::unique_ptr<const Normalizer> FormNormalizer(UnicodeForm form) {
 
 absl::StatusOr<std::unique_ptr<const Normalizer>> Normalizer::Parse(const JsonView& json) {
   HYSPARSE_ASSIGN_OR_RETURN(const std::string type, json.Type());
-  if (type == "Sequence") return ParseSequence(json);
+  if (type == "Sequence") return ParseNormalizerSequence(json);
   if (type == "NFC") return FormNormalizer(UnicodeForm::kNfc);
   if (type == "NFD") return FormNormalizer(UnicodeForm::kNfd);
   if (type == "NFKC") return FormNormalizer(UnicodeForm::kNfkc);

@@ -188,9 +188,9 @@ class Metaspace : public PreTokenizer {
   std::unique_ptr<const Split> split_;
 };
 
-class Sequence : public PreTokenizer {
+class PreTokenizerSequence : public PreTokenizer {
  public:
-  explicit Sequence(std::vector<std::unique_ptr<PreTokenizer>> parts) : parts_(std::move(parts)) {}
+  explicit PreTokenizerSequence(std::vector<std::unique_ptr<PreTokenizer>> parts) : parts_(std::move(parts)) {}
   bool LeaveBytesRaw() override { return !parts_.empty() && parts_.back()->LeaveBytesRaw(); }
   absl::Status Apply(WordList& words) const override {
     for (const auto& part : parts_) HYSPARSE_RETURN_IF_ERROR(part->Apply(words));
@@ -249,21 +249,21 @@ absl::StatusOr<std::unique_ptr<PreTokenizer>> ParseMetaspace(const JsonView& jso
   return std::make_unique<Metaspace>(replacement, prepend, std::move(split));
 }
 
-absl::StatusOr<std::unique_ptr<PreTokenizer>> ParseSequence(const JsonView& json) {
+absl::StatusOr<std::unique_ptr<PreTokenizer>> ParsePreTokenizerSequence(const JsonView& json) {
   HYSPARSE_ASSIGN_OR_RETURN(const std::vector<JsonView> views, json.Array("pretokenizers"));
   std::vector<std::unique_ptr<PreTokenizer>> parts;
   for (const JsonView& view : views) {
     HYSPARSE_ASSIGN_OR_RETURN(auto part, PreTokenizer::Parse(view));
     parts.push_back(std::move(part));
   }
-  return std::make_unique<Sequence>(std::move(parts));
+  return std::make_unique<PreTokenizerSequence>(std::move(parts));
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PreTokenizer>> PreTokenizer::Parse(const JsonView& json) {
   HYSPARSE_ASSIGN_OR_RETURN(const std::string type, json.Type());
-  if (type == "Sequence") return ParseSequence(json);
+  if (type == "Sequence") return ParsePreTokenizerSequence(json);
   if (type == "ByteLevel") return ParseByteLevel(json);
   if (type == "Split") return ParseSplit(json);
   if (type == "Metaspace") return ParseMetaspace(json);

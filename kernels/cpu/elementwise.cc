@@ -8,7 +8,6 @@
 namespace hysparse::cpu {
 namespace {
 
-constexpr double kCopyNs = 0.15;
 constexpr double kNormNs = 0.25;
 constexpr double kExpNs = 0.5;
 constexpr double kRotateNs = 0.15;

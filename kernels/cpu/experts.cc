@@ -12,7 +12,6 @@ namespace hysparse::cpu {
 namespace {
 
 constexpr int64_t kSlots = 8192;  // of one pass: bounds the workspace, and is many rows an expert
-constexpr double kCopyNs = 0.15;
 constexpr double kSumNs = 0.2;
 
 int64_t PassTokens(int64_t tokens, int64_t top) { return std::min(tokens, std::max<int64_t>(kSlots / top, 1)); }

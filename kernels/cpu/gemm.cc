@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/ceil_div.h"
 #include "engine/base/result.h"
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/pack.h"
@@ -13,8 +14,6 @@ namespace hysparse::cpu {
 namespace {
 
 constexpr int kItemsPerThread = 4;  // so that one slow core does not hold up the loop
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 using KernelFn = void (*)(const GemmTask&);
 

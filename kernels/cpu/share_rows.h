@@ -10,6 +10,7 @@ namespace hysparse::cpu {
 
 constexpr double kForkNs = 6000;  // below this a loop ends sooner on one thread
 constexpr double kItemNs = 3000;
+constexpr double kCopyNs = 0.15;  // one element copied or converted
 
 // Calls fn(row) for each row; `row_ns` is a guess at one row's nanoseconds.
 template <typename Fn>

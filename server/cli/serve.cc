@@ -44,7 +44,7 @@ void Announce(const Config& config, const App& app, const GrpcServer& grpc) {
   }
 }
 
-absl::Status Load(const Config& config, App& app) {
+absl::Status LoadInto(App& app, const Config& config) {
   ProgressBar bar("loading " + config.model);
   LoadHooks hooks;
   hooks.observer = app.observer();
@@ -86,7 +86,7 @@ absl::Status RunServe(const Config& config) {
                   [&app] { return app.health().Ready().ok; });
   if (config.grpc_port >= 0) HYSPARSE_RETURN_IF_ERROR(grpc.Start(static_cast<uint16_t>(config.grpc_port)));
   Announce(config, app, grpc);
-  HYSPARSE_RETURN_IF_ERROR(Load(config, app));
+  HYSPARSE_RETURN_IF_ERROR(LoadInto(app, config));
   signals.Arm();
   signals.Wait();
   const auto running = app.gate().inside();

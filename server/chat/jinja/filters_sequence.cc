@@ -13,7 +13,7 @@ namespace {
 
 using Result = absl::StatusOr<Value>;
 
-Result Length(Evaluator&, Args& args) {
+Result LengthFilter(Evaluator&, Args& args) {
   HYSPARSE_ASSIGN_OR_RETURN(const auto bound, Bind("length", args, {"obj"}, 1));
   const int64_t length = LengthOf(bound[0]);
   if (length < 0) return Error(Cat("object of type '", TypeName(bound[0]), "' has no len()"));
@@ -271,8 +271,8 @@ Result SliceFilter(Evaluator& evaluator, Args& args) {
 }  // namespace
 
 const Table& SequenceFilters() {
-  static const Table& table = *new Table({{"length", Length},
-                                          {"count", Length},
+  static const Table& table = *new Table({{"length", LengthFilter},
+                                          {"count", LengthFilter},
                                           {"default", Default},
                                           {"d", Default},
                                           {"first", First},

@@ -15,7 +15,7 @@
 namespace hysparse {
 namespace {
 
-GenerateRequest RandomRequest(std::mt19937& rng, std::string id) {
+GenerateRequest StressRequest(std::mt19937& rng, std::string id) {
   GenerateRequest request = TestRequest(std::move(id), 1 + static_cast<int32_t>(rng() % 120),
                                         static_cast<int32_t>(rng() % 40), static_cast<int32_t>(rng() % 6));
   request.n = 1 + static_cast<int32_t>(rng() % 3);
@@ -67,7 +67,7 @@ TEST(EngineStress, TenThousandRandomCancelsLeaveNoPageAndDisturbNobody) {
     return complete > 100 && cut > 100 && stats.spills > 0 && stats.recomputes > 0 && stats.prefix.rebuilt_tokens > 0;
   };
   for (int i = 0; cancels < 10000 || (cancels < 1000000 && !met_all()); ++i) {
-    GenerateRequest request = RandomRequest(rng, std::to_string(i));
+    GenerateRequest request = StressRequest(rng, std::to_string(i));
     request.min_tokens = 0;
     auto sink = std::make_shared<CollectSink>(request.n);
     const absl::Status status = t.engine.Submit(request, sink);
@@ -129,7 +129,7 @@ TEST(EngineStress, ManyThreadsSubmitCancelAndWatch) {
       std::vector<std::shared_ptr<CollectSink>> sinks;
       for (int i = 0; i < kRequests; ++i) {
         const std::string id = std::to_string(thread) + "-" + std::to_string(i);
-        GenerateRequest request = RandomRequest(rng, id);
+        GenerateRequest request = StressRequest(rng, id);
         auto sink = std::make_shared<CollectSink>(request.n);
         if (t.engine.Submit(request, sink).ok()) {
           sinks.push_back(sink);

@@ -32,7 +32,7 @@ struct Choice {
   double margin;  // between the last chosen and the first left out
 };
 
-Choice Naive(const RouterParams& p, int t) {
+Choice NaiveChoice(const RouterParams& p, int t) {
   std::vector<double> score(p.experts);
   for (int e = 0; e < p.experts; ++e) {
     for (int k = 0; k < p.hidden; ++k) {
@@ -93,7 +93,7 @@ TEST_P(RouterTest, AgreesWithTheFormula) {
     Route(p);
     int compared = 0;
     for (int t = 0; t < c.tokens; ++t) {
-      const Choice expected = Naive(p, t);
+      const Choice expected = NaiveChoice(p, t);
       if (expected.margin < 1e-6) continue;  // fp32 may see a tie
       ++compared;
       for (int i = 0; i < c.top; ++i) {
