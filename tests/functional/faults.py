@@ -30,11 +30,11 @@ class Exam:
     top: int | None = None
 
 
-SHORT = Exam(2048, 6, 4)
-TWO = Exam(1024, 12, 0, top=128)  # blocks: where each one counts
+SHORT = Exam(2048, 4, 3)
+TWO = Exam(1024, 8, 0, top=128)  # blocks: where each one counts
 FOUR = Exam(2048, 6, 0, top=256)  # where the choice is hard: another rule chooses others
-TEN = Exam(8192, 2, 0, top=640)  # where the KV groups need their own
-LOOPS = Exam(4096, (2, 3, 5, 10), 0)  # with six loops, late in the context
+TEN = Exam(8192, 1, 0, top=640)  # where the KV groups need their own
+LOOPS = Exam(4096, (2, 3, 5), 0)  # with loops late in the context
 # What faulty/ plants, each alone, and the exam that sees it.
 FAULTS = {"block-off-by-one": SHORT, "one-block-fewer": TWO, "wrong-group": TEN, "partial-block": SHORT, "wrong-kv-group": SHORT,
           "wrong-oracle": SHORT, "no-sink-window": LOOPS, "window-127": SHORT, "gate": SHORT, "stale-page": SHORT,

@@ -13,13 +13,13 @@ import server_process
 
 # The least accuracy by length and task: answers.py prints these tables for new weights.
 SCORED = {
-    2048: dict(hop1=0.95, hop2=0.95, hop3=0.95, hop4=0.95, count=0.95, copy=0.92, loop=0.53),
-    8192: dict(hop1=0.95, hop2=0.93, hop3=0.94, hop4=0.94, count=0.95, copy=0.93, loop=0.71),
-    16384: dict(hop1=0.95, hop2=0.93, hop3=0.94, hop4=0.93, count=0.95, copy=0.88, loop=0.44),
+    2048: dict(hop1=0.95, hop2=0.95, hop3=0.95, hop4=0.95, count=0.95, copy=0.88, loop=0.44),
+    8192: dict(hop1=0.95, hop2=0.92, hop3=0.94, hop4=0.94, count=0.95, copy=0.91, loop=0.68),
+    16384: dict(hop1=0.95, hop2=0.89, hop3=0.94, hop4=0.93, count=0.92, copy=0.81, loop=0.44),
 }
 ASKED = {
-    2048: dict(hop1=0.83, hop2=0.84, hop3=0.84, hop4=0.84, count=0.84, copy=0.79, loop=0.3),
-    8192: dict(hop1=0.59, hop2=0.3, hop3=0.59, hop4=0.59, count=0.59, copy=0.59, loop=0.44),
+    2048: dict(hop1=0.77, hop2=0.77, hop3=0.77, hop4=0.77, count=0.77, copy=0.68, loop=0.3),
+    8192: dict(hop1=0.3, hop3=0.3, hop4=0.3, count=0.3, copy=0.3, loop=0.3),
 }
 
 
@@ -71,4 +71,4 @@ def test_an_answer_is_generated_as_it_is_scored(small, scored, length):
             assert hits[:same] == one.hits(at, question)[:same].tolist()
             assert logprobs[:same] == one.best[at : at + same].tolist()
 
-    questions.together(walk, scored(length)[: {2048: 4, 8192: 1}[length]])
+    questions.together(walk, scored(length)[: {2048: 2, 8192: 1}[length]])
