@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a Hugging Face folder of BF16 weights: export.py ARCHITECTURE WEIGHTS.pt FOLDER
+"""Writes a Hugging Face folder of BF16 weights, cooled (cool.py): export.py ARCHITECTURE WEIGHTS.pt FOLDER
 
 FOLDER must not exist: it is written beside itself and renamed at the end.
 """
@@ -14,6 +14,7 @@ import sys
 
 import torch
 
+import cool
 import model
 import vocabulary
 
@@ -64,7 +65,8 @@ def main():
         sys.exit(f"export.py: {arguments.folder} exists; remove it to make it again")
     partial = arguments.folder.with_name(f".{arguments.folder.name}.partial-{os.getpid()}")
     try:
-        contents = files(*check(arguments.architecture, arguments.weights))
+        config, tensors = check(arguments.architecture, arguments.weights)
+        contents = files(config, cool.cooled(config, tensors))
         partial.mkdir(parents=True)
         for name, content in contents.items():
             (partial / name).write_bytes(content)

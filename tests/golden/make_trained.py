@@ -4,7 +4,7 @@
     make_trained.py [NAME ...]          of trained.py's models; default: all of them
 
 A choice of blocks that nearly ties may fall either way under another rounding, and where attention is sharp (hysparse-mini's
-logits reach 150) rounding is amplified. Of some inputs of a length whose choices are clear, the one that bears noise best is
+look-ups) rounding is amplified. Of some inputs of a length whose choices are clear, the one that bears noise best is
 taken. trained.py describes the files.
 
 Needs torch and numpy.
