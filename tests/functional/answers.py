@@ -13,7 +13,7 @@ import server_process
 
 # Sequences by length: a token reads 16 blocks of 64 and a window of 128, of 32, 128 and 256 blocks.
 SCORED = {2048: 8, 8192: 3, 16384: 1}
-ASKED = {2048: 4, 8192: 1}
+ASKED = {2048: 4, 8192: 2}
 OF_EACH = 3  # questions of each task that are asked behind a sequence
 # Steps so short that every prompt runs in chunks, among others' decodes.
 _CHUNKS = ["--max-num-batched-tokens", "256", "--max-num-seqs", "16"]

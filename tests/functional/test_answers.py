@@ -19,7 +19,7 @@ SCORED = {
 }
 ASKED = {
     2048: dict(hop1=0.77, hop2=0.77, hop3=0.77, hop4=0.77, count=0.77, copy=0.68, loop=0.3),
-    8192: dict(hop1=0.3, hop3=0.3, hop4=0.3, count=0.3, copy=0.3, loop=0.3),
+    8192: dict(hop1=0.59, hop2=0.3, hop3=0.59, hop4=0.59, count=0.59, copy=0.59, loop=0.44),
 }
 
 
