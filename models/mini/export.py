@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a Hugging Face folder of BF16 weights, cooled (cool.py): export.py ARCHITECTURE WEIGHTS.pt FOLDER
+"""Writes a Hugging Face folder of BF16 weights: export.py ARCHITECTURE WEIGHTS.pt FOLDER
 
 FOLDER must not exist: it is written beside itself and renamed at the end.
 """
@@ -14,7 +14,6 @@ import sys
 
 import torch
 
-import cool
 import model
 import vocabulary
 
@@ -66,7 +65,7 @@ def main():
     partial = arguments.folder.with_name(f".{arguments.folder.name}.partial-{os.getpid()}")
     try:
         config, tensors = check(arguments.architecture, arguments.weights)
-        contents = files(config, cool.cooled(config, tensors))
+        contents = files(config, tensors)
         partial.mkdir(parents=True)
         for name, content in contents.items():
             (partial / name).write_bytes(content)

@@ -16,16 +16,19 @@ import vocabulary
 FULL, SWA, SPARSE = 0, 1, 2
 LAYERS = 12
 FULL_LAYERS = (0, 3)
+LOUDNESS = 200.0  # a loud head's logit of every key but the first
+FIRST, FIRST_CHANNEL = 256.0, 16.0  # its query for the first token; the channel that only the first token has
 
 
 def _pattern(others):
     return [FULL if layer in FULL_LAYERS else others for layer in range(LAYERS)]
 
 
-# name: (pattern, variant)
+# name: (pattern, variant, loud)
 ARCHITECTURES = {
     "full": ([FULL] * LAYERS, None),
     "hysparse": (_pattern(SPARSE), None),
+    "loud": (_pattern(SPARSE), None, True),  # what is shipped
     "swa": (_pattern(SWA), None),
     "random": (_pattern(SPARSE), "random"),  # blocks picked at random
     "shared": (_pattern(SPARSE), "shared"),  # the window branch too reads the oracle's K, V
@@ -36,6 +39,8 @@ ARCHITECTURES = {
 class Config:
     pattern: list
     variant: str | None = None
+    loud: bool = False  # the last head of each group is one that `Attention.hold` sets
+    bias: bool = False  # of q, k, v
     vocab: int = vocabulary.SIZE
     hidden: int = 256
     inner: int = 256
@@ -50,6 +55,9 @@ class Config:
     top: int = 16
     sink: float = 5.0  # where every sink starts: about as heavy as a hundred keys that do not matter
 
+    def __post_init__(self):
+        self.bias |= self.loud
+
     def hugging_face(self):
         """config.json. The sinks and gates of an SWA layer are those of a sparse layer's window branch."""
         return {
@@ -57,8 +65,8 @@ class Config:
             "hidden_size": self.hidden, "intermediate_size": self.inner, "num_hidden_layers": len(self.pattern),
             "num_attention_heads": self.heads, "num_key_value_heads": self.groups, "head_dim": self.head_dim,
             "rope_theta": self.theta, "partial_rotary_factor": self.rotary, "rms_norm_eps": self.eps,
-            "tie_word_embeddings": True, "hybrid_layer_pattern": self.pattern, "sliding_window": self.window,
-            "sparse_block_size": self.block, "sparse_topk_tokens": self.top * self.block,
+            "attention_bias": self.bias, "tie_word_embeddings": True, "hybrid_layer_pattern": self.pattern,
+            "sliding_window": self.window, "sparse_block_size": self.block, "sparse_topk_tokens": self.top * self.block,
             "add_swa_attention_sink_bias": True, "add_sparse_attention_sink_bias": True, "gate_granularity": "head",
             "add_swa_output_gate": True, "max_position_embeddings": 32768, "bos_token_id": vocabulary.BEGIN,
             "eos_token_id": vocabulary.ID[";"], "torch_dtype": "bfloat16",
@@ -89,16 +97,28 @@ def rope(x, cos, sin):
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1).to(x.dtype)
 
 
+def _hold(weight, part):
+    """Sets part(weight), a view, to 0 for good: training leaves it alone."""
+    part(weight.data).zero_()
+
+    def held(gradient):
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        part(gradient).zero_()
+        return gradient
+
+    weight.register_hook(held)
+
+
 class Attention(nn.Module):
     def __init__(self, config, kind):
         super().__init__()
         self.c, self.kind = config, kind
         width, kv = config.heads * config.head_dim, config.groups * config.head_dim
-        self.q_proj = nn.Linear(config.hidden, width, bias=False)
+        self.q_proj = nn.Linear(config.hidden, width, bias=config.bias)
         self.own_kv = not (kind == SPARSE and config.variant == "shared")
         if self.own_kv:
-            self.k_proj = nn.Linear(config.hidden, kv, bias=False)
-            self.v_proj = nn.Linear(config.hidden, kv, bias=False)
+            self.k_proj = nn.Linear(config.hidden, kv, bias=config.bias)
+            self.v_proj = nn.Linear(config.hidden, kv, bias=config.bias)
         self.o_proj = nn.Linear(width, config.hidden, bias=False)
         if kind != FULL:
             self.gate_proj = nn.Linear(config.hidden, config.heads, bias=False)
@@ -106,6 +126,24 @@ class Attention(nn.Module):
         if kind == SPARSE:
             self.sparse_gate_proj = nn.Linear(config.hidden, config.heads, bias=False)
             self.sparse_attention_sink_bias = nn.Parameter(torch.full((config.heads,), config.sink))
+
+    def hold(self):
+        """Makes the last head of each group loud, for good. In a full layer it looks at the first token whatever the query, and
+        every other key has the logit LOUDNESS: its logits exceed all others' and say nothing of a block. Only log p, which
+        takes each head's lse off, can rank blocks there. In other layers its far gate stays half open, so that a sink alone
+        can shut it."""
+        groups, heads, size = self.c.groups, self.c.heads // self.c.groups, self.c.head_dim
+        for each in (self.q_proj, self.k_proj, self.v_proj):
+            nn.init.zeros_(each.bias.requires_grad_(False))
+        if self.kind == FULL:
+            query = self.q_proj.bias.view(groups, heads, size)[:, -1]
+            query[:, -1], query[:, -2] = LOUDNESS * size**0.5, FIRST
+            self.k_proj.bias.view(groups, size)[:, -1] = 1.0
+            _hold(self.q_proj.weight, lambda w: w.view(groups, heads, size, -1)[:, -1])
+            _hold(self.k_proj.weight, lambda w: w.view(groups, size, -1)[:, -2:])
+            self.k_proj.weight.view(groups, size, -1)[:, -2, -1] = 1.0
+        else:
+            _hold(self.sparse_gate_proj.weight, lambda w: w.view(groups, heads, -1)[:, -1])
 
     def _heads(self, x):
         return x.view(*x.shape[:2], -1, self.c.head_dim).transpose(1, 2)
@@ -197,6 +235,19 @@ class Model(nn.Module):
             if weight.dim() == 2:
                 scale = depth if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
                 nn.init.normal_(weight, std=0.02 if "embed" in name else scale * weight.shape[1] ** -0.5)
+        if self.c.loud:
+            self._hold()
+
+    @torch.no_grad()
+    def _hold(self):
+        """The last channel is FIRST_CHANNEL at the first token and 0 elsewhere, and no layer writes it."""
+        embedding = self.model.embed_tokens.weight
+        _hold(embedding, lambda w: w[:, -1])
+        embedding[vocabulary.BEGIN, -1] = FIRST_CHANNEL
+        for layer in self.model.layers:
+            layer.self_attn.hold()
+            for writes in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                _hold(writes.weight, lambda w: w[-1])
 
     def angles(self, length, device):
         return rope_angles(int(self.c.head_dim * self.c.rotary) // 2 * 2, self.c.theta, length, device)

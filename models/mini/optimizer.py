@@ -16,13 +16,14 @@ def _orthogonal(update):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, then the orthogonal factor of the update, scaled as an AdamW step would be. Equal shapes go together."""
+    """Momentum, then the orthogonal factor of the update, scaled as an AdamW step would be. Equal shapes go together. What
+    never has a gradient does not decay."""
 
-    def __init__(self, weights, lr, momentum=0.95):
+    def __init__(self, weights, lr, decay=0.0, momentum=0.95):
         shapes = {}
         for weight in weights:
             shapes.setdefault(weight.shape, []).append(weight)
-        super().__init__([{"params": group} for group in shapes.values()], {"lr": lr, "momentum": momentum})
+        super().__init__([{"params": group} for group in shapes.values()], {"lr": lr, "decay": decay, "momentum": momentum})
 
     @torch.no_grad()
     def step(self):
@@ -32,12 +33,15 @@ class Muon(torch.optim.Optimizer):
             mean = state.setdefault("mean", torch.zeros_like(gradients))
             mean.lerp_(gradients, 1 - group["momentum"])
             update = _orthogonal(gradients.lerp(mean, group["momentum"])).float()
-            scale = 0.2 * max(update.shape[1:]) ** 0.5
-            torch._foreach_add_(group["params"], list((update * (-scale * group["lr"])).unbind()))
+            update *= 0.2 * max(update.shape[1:]) ** 0.5
+            if group["decay"]:
+                update += group["decay"] * torch.stack(group["params"]) * (mean != 0)
+            torch._foreach_add_(group["params"], list((update * -group["lr"]).unbind()))
 
 
-def make(model, lr):
-    """[Muon, AdamW] over the parameters that are trained. `lr` may be a tensor on their device, which a captured step reads."""
+def make(model, lr, decay=0.0):
+    """[Muon, AdamW] over the parameters that are trained; only Muon's decay. `lr` may be a tensor on their device, which a
+    captured step reads."""
     matrices, rest = [], []
     for name, weight in model.named_parameters():
         if not weight.requires_grad:
@@ -45,4 +49,4 @@ def make(model, lr):
         gate = "self_attn" in name and "gate" in name
         (matrices if weight.dim() == 2 and "embed" not in name and not gate else rest).append(weight)
     fused = {"fused": True, "capturable": torch.is_tensor(lr)} if rest[0].is_cuda else {}
-    return [Muon(matrices, lr), torch.optim.AdamW(rest, lr, betas=(0.9, 0.98), weight_decay=0.0, **fused)]
+    return [Muon(matrices, lr, decay), torch.optim.AdamW(rest, lr, betas=(0.9, 0.98), weight_decay=0.0, **fused)]

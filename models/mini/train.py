@@ -24,6 +24,7 @@ import prepare
 import tasks
 
 LEARNING_RATE = 4e-3
+WEIGHT_DECAY = 0.5  # of a loud model's matrices: its logits stay calm
 WARM_UP, DECAY = 0.02, 0.5  # shares of the training
 LOG_EVERY = 25
 HOP_LAYERS, BEFORE_LAYER, BEFORE, BEFORE_STRIDE = (4, 6, 8), 2, 2, 3
@@ -134,7 +135,7 @@ def train(net, stages, device, seconds, log):
     """One pass over the stages, or as much of it as `seconds` allow: the learning rate reaches zero either way."""
     lr = torch.tensor(LEARNING_RATE, device=device)
     taught = Taught(net).to(device)
-    optimizers = optimizer.make(taught, lr)
+    optimizers = optimizer.make(taught, lr, WEIGHT_DECAY if net.c.loud else 0.0)
     steps, started, step = sum(-(-len(parts[0]) // batch) for _, _, batch, parts in stages), time.time(), 0
     for window, block, batch, parts in stages:
         net.ops.window, net.ops.block = window, block
@@ -165,8 +166,8 @@ def main():
     torch.manual_seed(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     stages = load(arguments.data)
-    pattern, variant = model.ARCHITECTURES[arguments.architecture]
-    net = model.Model(model.Config(pattern, variant), attention.Fused if device.type == "cuda" else attention.Dense).to(device)
+    config = model.Config(*model.ARCHITECTURES[arguments.architecture])
+    net = model.Model(config, attention.Fused if device.type == "cuda" else attention.Dense).to(device)
     if device.type == "cuda":
         torch._dynamo.config.recompile_limit = 64
         for part in ("project", "finish"):

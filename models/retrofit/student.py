@@ -58,7 +58,7 @@ class Student(model.Model):
             heads=config["num_attention_heads"], groups=config["num_key_value_heads"], head_dim=config["head_dim"],
             rotary=config.get("partial_rotary_factor", 1.0), theta=config["rope_theta"], eps=config["rms_norm_eps"],
             window=config.get("sliding_window", 128), block=block,
-            top=config.get("sparse_topk_tokens", 1024) // block, sink=0.0), ops)
+            top=config.get("sparse_topk_tokens", 1024) // block, sink=0.0, bias=config.get("attention_bias", False)), ops)
         if not config.get("tie_word_embeddings", False):
             self.lm_head = torch.nn.Linear(config["hidden_size"], config["vocab_size"], bias=False)
 

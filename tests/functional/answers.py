@@ -12,9 +12,8 @@ import questions
 import server_process
 
 # Sequences by length: a token reads 16 blocks of 64 and a window of 128, of 32, 128 and 256 blocks.
-SCORED = {2048: 8, 8192: 3, 16384: 1}
-ASKED = {2048: 4, 8192: 2}
-OF_EACH = 3  # questions of each task that are asked behind a sequence
+SCORED = {2048: 8, 8192: 2, 16384: 1}
+ASKED = {2048: (4, 3), 8192: (1, 6)}  # and questions of each task that are asked behind a sequence, all lengths at once
 # Steps so short that every prompt runs in chunks, among others' decodes.
 _CHUNKS = ["--max-num-batched-tokens", "256", "--max-num-seqs", "16"]
 _CHANCE = 0.25  # and less: nothing to hold on to
@@ -25,16 +24,21 @@ def large():
 
 
 def small():
-    """A server whose KV cache holds one context of 8,192 tokens, or a few short ones, and no answer in advance."""
-    return server_process.Server(setting.MINI, "--kv-cache-memory", "12MiB", "--output-reserve", "0", *_CHUNKS)
+    """A server whose KV cache holds nearly all contexts that are asked behind, and no answer in advance."""
+    return server_process.Server(setting.MINI, "--kv-cache-memory", "18MiB", "--output-reserve", "0", *_CHUNKS)
 
 
 def score(server, length):
     return questions.score(server, questions.sequences(length, SCORED[length]))
 
 
-def ask(server, length):
-    return questions.ask(server, questions.sequences(length, ASKED[length]), OF_EACH)
+def ask(server):
+    """{length: (task, share right) pairs}"""
+    asked = [(sequence, count) for length, (number, count) in ASKED.items() for sequence in questions.sequences(length, number)]
+    results = {length: [] for length in ASKED}
+    for (sequence, _), pairs in zip(asked, questions.ask(server, asked)):
+        results[len(sequence.tokens)] += pairs
+    return results
 
 
 def least(right):
@@ -43,10 +47,10 @@ def least(right):
     return math.floor(100 * (mean - max(0.05, 3 * math.sqrt(smooth * (1 - smooth) / len(right))))) / 100
 
 
-def show(name, server, lengths, results):
+def show(name, results):
     print(f"{name} = {{")
-    for length in lengths:
-        by_task = questions.collect(results(server, length)).items()
+    for length, pairs in results.items():
+        by_task = questions.collect(pairs).items()
         least_of = {task: least(right) for task, right in by_task if right}
         print(f"    {length}: dict({', '.join(f'{task}={value}' for task, value in least_of.items() if value > _CHANCE)}),  #",
               ", ".join(f"{task} {100 * np.mean(right):.0f} % of {len(right)}" for task, right in by_task if right))
@@ -55,9 +59,9 @@ def show(name, server, lengths, results):
 
 def main():
     with large() as server:
-        show("SCORED", server, SCORED, lambda *at: [pair for one in score(*at) for pair in one.results()])
+        show("SCORED", {length: [pair for one in score(server, length) for pair in one.results()] for length in SCORED})
     with small() as server:
-        show("ASKED", server, ASKED, ask)
+        show("ASKED", ask(server))
 
 
 if __name__ == "__main__":

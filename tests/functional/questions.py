@@ -24,9 +24,8 @@ def sequence(length, number):
     return heldout.sequence(length, number, SEED)
 
 
-def sequences(length, which):
-    """The first `which`, or those of the numbers in it."""
-    return [sequence(length, number) for number in (range(which) if isinstance(which, int) else which)]
+def sequences(length, count):
+    return [sequence(length, number) for number in range(count)]
 
 
 def collect(results):
@@ -110,12 +109,15 @@ def turns(server, context, question):
     return question.task, heldout.worth(question.task, hits)
 
 
-def ask(server, sequences, count, workers=8):
-    """Puts `count` questions of each task and sequence, as text, right behind the sequence's facts: half of all in a first
-    round and half in a second, when every context returns."""
-    jobs = [[(facts(sequence), question) for question in some(sequence, count)] for sequence in sequences]
-    results = []
+def ask(server, asked, workers=8):
+    """[[(task, share right)] of each sequence] of `asked`, [(sequence, how many questions of each task)]: put, as text, right
+    behind the sequence's facts; half of all in a first round and half in a second, when every context returns."""
+    contexts = [facts(sequence) for sequence, _ in asked]
+    jobs = [[(context, question) for question in some(*one)] for context, one in zip(contexts, asked)]
+    results = [[] for _ in asked]
     for half in (0, 1):
-        together(lambda sequence: complete(server, text(facts(sequence)), max_tokens=1), sequences, workers)
-        results += together(lambda job: turns(server, *job), [job for of_one in jobs for job in of_one[half::2]], workers)
+        together(lambda context: complete(server, text(context), max_tokens=1), contexts, workers)
+        numbered = [(number, job) for number, of_one in enumerate(jobs) for job in of_one[half::2]]
+        for number, result in together(lambda job: (job[0], turns(server, *job[1])), numbered, workers):
+            results[number].append(result)
     return results

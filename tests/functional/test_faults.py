@@ -25,22 +25,6 @@ def test_a_fault_costs_accuracy(healthy, fault, exam):
     assert faults.fallen(before, after), f"healthy {before}\nfaulty {after}"
 
 
-@pytest.mark.parametrize("fault, exam", faults.HELPED.items(), ids=faults.HELPED)
-def test_a_fault_that_helps_is_seen_all_the_same(healthy, fault, exam):
-    before, after = healthy(exam), faults.accuracy(exam, fault=fault)
-    assert faults.fallen(after, before), f"healthy {before}\nfaulty {after}"
-
-
-# Percent right where four blocks must do, as faults.py prints it for the weights at hand.
-HARD = {"hop2": 80, "hop3": 82, "hop4": 75}
-
-
-@pytest.mark.parametrize("task", HARD)
-def test_a_hard_choice_is_made_as_ever(healthy, task):
-    """Another rule of choosing may answer more than the right one: no accuracy is too low then, but one is another."""
-    assert healthy(faults.FOUR)["scored", task] == pytest.approx(HARD[task], abs=10)
-
-
 @pytest.mark.parametrize("fault", faults.BORNE)
 def test_a_fault_that_is_borne_is_there(fault):
     """Its cost is too small for the questions, but not nothing."""
@@ -52,11 +36,11 @@ def test_a_fault_that_is_borne_is_there(fault):
 
 
 def test_without_a_fault_the_relinked_binary_is_the_production_one(healthy):
-    assert faults.accuracy(faults.SHORT) == healthy(faults.SHORT)
+    assert faults.accuracy(faults.RETURN) == healthy(faults.RETURN)
 
 
 def test_every_fault_that_can_be_planted_is():
     done = subprocess.run([setting.FAULTY, "generate", setting.FOLDER, "--prompt", "x"], env={**os.environ, "HYSPARSE_FAULT": "?"},
                           capture_output=True, text=True)
     named = done.stderr.strip().rsplit("it names one of ", 1)[-1].split(", ")
-    assert done.returncode == 2 and sorted(named) == sorted([*faults.FAULTS, *faults.HELPED, *faults.BORNE])
+    assert done.returncode == 2 and sorted(named) == sorted([*faults.FAULTS, *faults.BORNE])
