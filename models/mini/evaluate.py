@@ -39,17 +39,18 @@ class Watched(attention.Dense):
 
 
 @torch.no_grad()
-def measure(net, length, count, device):
-    scores, prose, coverage = {task: [] for task in tasks.SCORED}, [], []
-    for number, sequence in enumerate(heldout.sequences(length, count)):
+def measure(net, length, count, mix, device):
+    scores, prose, coverage = {task: [] for task in (tasks.SCORED if mix == "main" else tasks.TASKS[1:])}, [], []
+    for number, sequence in enumerate(heldout.sequences(length, count, mix)):
         net.ops.coverage, net.ops.watching = [], number < _WATCHED
         tokens = torch.from_numpy(sequence.tokens.astype(np.int64))[None].to(device)
         logprob = net.logits(net(tokens)[0, :-1]).log_softmax(-1)
         right = (logprob.argmax(-1) == tokens[0, 1:]).cpu().numpy()
         nll = -logprob.gather(1, tokens[0, 1:, None])[:, 0].cpu().numpy()
         prose.append(nll[sequence.task[1:] == 0].mean())
-        for task, values in heldout.answers(sequence, np.append(False, right)).items():
-            scores[task].append(values)
+        counted = heldout.answers(sequence, np.append(False, right))
+        for task, values in scores.items():
+            values.append(counted[task])
         answers = torch.from_numpy(np.flatnonzero(sequence.task[1:] > 0)).to(device)
         if net.ops.watching:
             coverage.append([layer[0, answers].mean().item() for layer in net.ops.coverage])
@@ -77,6 +78,7 @@ def main():
     parser.add_argument("architecture", choices=model.ARCHITECTURES)
     parser.add_argument("weights", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--mix", choices=tasks.MIXES, default="main", help="of tasks")
     parser.add_argument("--lengths", default=",".join(map(str, heldout.LENGTHS)))
     parser.add_argument("--sequences", type=int, help="per length, instead of the number that gives 400 questions a task")
     arguments = parser.parse_args()
@@ -85,7 +87,7 @@ def main():
     net = load(arguments.architecture, arguments.weights, device)
     result = {}
     for length in map(int, arguments.lengths.split(",")):
-        result[length] = measure(net, length, arguments.sequences or heldout.LENGTHS.get(length, 20), device)
+        result[length] = measure(net, length, arguments.sequences or heldout.LENGTHS.get(length, 20), arguments.mix, device)
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
 

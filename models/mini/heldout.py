@@ -22,12 +22,12 @@ def _prose():
     return corpus.Corpus(held_out=True)
 
 
-def sequence(length, number, seed=SEED):
-    return tasks.make(np.random.default_rng([seed, length, number]), _prose(), length)
+def sequence(length, number, seed=SEED, mix="main"):
+    return tasks.make(np.random.default_rng([seed, length, number]), _prose(), length, mix=mix)
 
 
-def sequences(length, count):
-    return [sequence(length, number) for number in range(count)]
+def sequences(length, count, mix="main"):
+    return [sequence(length, number, mix=mix) for number in range(count)]
 
 
 def worth(task, hits):
@@ -38,7 +38,7 @@ def worth(task, hits):
 
 def answers(sequence, right):
     """{task: [what each question counts]}, from whether each token is foretold right [S]."""
-    counted = {task: [] for task in tasks.SCORED}
+    counted = {task: [] for task in tasks.TASKS[1:]}
     for at, question in sequence.questions:
         counted[question.task].append(worth(question.task, right[at : at + question.answer.stop - question.answer.start]))
     return counted

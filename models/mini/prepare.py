@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the training sequences of every stage, the same for all architectures: prepare.py FOLDER"""
+"""Writes the training sequences of every stage, the same for all architectures: prepare.py FOLDER [--mix kin]"""
 
 import argparse
 import functools
@@ -28,25 +28,27 @@ def _prose():
 
 
 def lessons(sequence, most):
-    """Where chains are asked for [most] int16 (0: nothing), and what the 1st … 3rd hop from there leads to [most,3]; a chain
+    """Where something is looked up [most] int16 (0: nothing), and what the 1st … 3rd hop from there leads to [most,3]; a chain
     that is shorter stays at its end."""
     asked, path = np.zeros(most, np.int16), np.zeros((most, LESSONS), np.int16)
-    chains = [(at, question.path) for at, question in sequence.questions if question.path]
+    chains = [(at - 1, question.path) for at, question in sequence.questions if question.path]
+    chains += [(at - question.answer.start + where, (target,)) for at, question in sequence.questions
+               for where, target in question.looks]
     for i, (at, targets) in enumerate(chains[:most]):
-        asked[i], path[i] = at - 1, [targets[min(hop, len(targets) - 1)] for hop in range(LESSONS)]
+        asked[i], path[i] = at, [targets[min(hop, len(targets) - 1)] for hop in range(LESSONS)]
     return asked, path
 
 
 def _shard(job):
-    length, loop, density, first, count = job
-    rows = [tasks.make(np.random.default_rng([SEED, length, i]), _prose(), length, density, loop)
+    length, loop, density, mix, first, count = job
+    rows = [tasks.make(np.random.default_rng([SEED, length, i]), _prose(), length, density, loop, mix)
             for i in range(first, first + count)]
     asked, path = zip(*(lessons(row, length // 8) for row in rows))
     return [*(np.stack([getattr(row, part) for row in rows]) for part in PARTS[:3]), np.stack(asked), np.stack(path)]
 
 
-def write(folder, length, loop, density, count, pool):
-    jobs = [(length, loop, density, first, min(_SHARD, count - first)) for first in range(0, count, _SHARD)]
+def write(folder, length, loop, density, mix, count, pool):
+    jobs = [(length, loop, density, mix, first, min(_SHARD, count - first)) for first in range(0, count, _SHARD)]
     parts = zip(*pool.imap(_shard, jobs))
     for name, shards in zip(PARTS, parts):
         np.save(folder / f"{length}.{name}.npy", np.concatenate(shards))
@@ -56,13 +58,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the steps")
+    parser.add_argument("--mix", choices=tasks.MIXES, default="main", help="of tasks")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     stages = [(length, batch, max(1, round(steps * arguments.scale)), window, block, density)
               for length, batch, steps, window, block, density in STAGES]
     with multiprocessing.Pool() as pool:
         for length, batch, steps, window, _, density in stages:
-            write(arguments.folder, length, window, density, batch * steps, pool)
+            write(arguments.folder, length, window, density, arguments.mix, batch * steps, pool)
     # Last, so that a folder with this file is complete.
     listing = [[length, batch, window, block] for length, batch, _, window, block, _ in stages]
     (arguments.folder / LISTING).write_text(json.dumps(listing))

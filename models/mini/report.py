@@ -11,7 +11,6 @@ import pathlib
 
 import evaluate
 import model
-import tasks
 
 
 def cell(mean, half, _):
@@ -19,11 +18,14 @@ def cell(mean, half, _):
 
 
 def accuracy(results, lengths):
-    print("| tokens | | " + " | ".join(tasks.SCORED) + " | prose | KV cache |\n" + "| --- " * (len(tasks.SCORED) + 4) + "|")
+    scored = list(next(iter(results[0][1].values()))["accuracy"])
+    print("| tokens | | " + " | ".join(scored) + " | prose | KV cache |\n" + "| --- " * (len(scored) + 4) + "|")
     for length in lengths:
         for name, result in results:
+            if length not in result:
+                continue
             found = result[length]
-            cells = [cell(*found["accuracy"][task]) for task in tasks.SCORED]
+            cells = [cell(*found["accuracy"][task]) for task in scored]
             config = model.Config(*model.ARCHITECTURES[name.split(".")[0]])
             kept = f"{evaluate.kv_bytes(config, int(length)) / 2**20:.1f} MiB"
             print(f"| {int(length):,} | `{name}` | {' | '.join(cells)} | {found['prose_nll']:.2f} | {kept} |")
@@ -34,7 +36,7 @@ def coverage(results, lengths):
     print("| tokens | | " + " | ".join(map(str, layers)) + " |\n" + "| --- " * (len(layers) + 2) + "|")
     for length in lengths:
         for name, result in results:
-            if result[length]["coverage"]:
+            if result.get(length, {}).get("coverage"):
                 print(f"| {int(length):,} | `{name}` | " + " | ".join(f"{x:.2f}" for x in result[length]["coverage"]) + " |")
 
 

@@ -8,12 +8,14 @@
 | count | `mark TAG ;`, 1 to 6 times, scattered | `total TAG = NUMBER ;` |
 | copy | `copy TAG : 16 names and values ;` | `paste TAG : the same 16 words ;` |
 | loop | | `loop`, 128 random letters of four, the same 128 again: each is what stood 128 tokens before |
+| kin | `TAG NAME KIND ;` of four tags and two kinds | `= TAG NAME TAG NAME TAG NAME TAG NAME ? KIND NAME ;`: the one listed that is of this kind |
 
 Every tag and every name occurs in many facts, so that a fact is known only by both. The facts of a tag stand in two or three
 passages, as many as FACTS says: more than one look at the tag brings along, few enough blocks to be chosen. A chain goes on in
 another passage at each hop, so that it cannot be followed while a passage is read. Who finds the tag but cannot follow a chain
 has one chance in as many as the tag has chains, about eight. Facts fill the first part of a sequence, questions the second,
-prose the rest.
+prose the rest. A mix says which tasks there are: `kin`, in a mix of its own, asks the window for what was looked up where its
+tokens stand, and not for the tokens.
 """
 
 import dataclasses
@@ -29,11 +31,12 @@ ASKED = 5  # chains of a tag, at most
 MOST = 6  # marks
 COPY_WORDS = 16
 LOOP = 128  # the spec's window: the farthest token that it shows
-TASKS = ["text", *(f"hop{h}" for h in range(1, HOPS + 1)), "count", "copy", "loop"]
-SCORED = TASKS[1:]
+KIN_TAGS, KIN_ASKED = 4, 6
+TASKS = ["text", *(f"hop{h}" for h in range(1, HOPS + 1)), "count", "copy", "loop", "kin"]
+SCORED = TASKS[1:-1]  # in the main mix; all in the other
 NOT_SCORED = -1
 # What a token counts in the loss: an answer of one token 1, of many tokens less; what cannot be foretold nothing.
-WEIGHT = {"text": 0.003, "count": 1.0, "copy": 0.25, "loop": 0.1} | {f"hop{h}": 1.0 for h in range(1, HOPS + 1)}
+WEIGHT = {"text": 0.003, "count": 1.0, "copy": 0.25, "loop": 0.1, "kin": 1.0} | {f"hop{h}": 1.0 for h in range(1, HOPS + 1)}
 END_WEIGHT = 0.1
 
 _EQUAL, _END, _ASK, _COLON, _MARK, _TOTAL, _COPY, _PASTE, _LOOP = (
@@ -48,6 +51,7 @@ class Question:
     tokens: list  # the answer included
     answer: slice  # where it stands in tokens
     path: tuple = ()  # of a chain: what each hop leads to, the answer last
+    looks: tuple = ()  # (where in tokens, what is to be looked up there)
 
 
 @dataclasses.dataclass
@@ -78,9 +82,9 @@ def _hops(rng, facts):
     return hops
 
 
-def _group(rng, tag, pool):
+def _group(rng, tags, pool):
     """The passages of one tag, and questions: a chain is asked for at most once, from its start or from later."""
-    count = int(rng.integers(pool.facts[0], pool.facts[1] + 1))
+    (tag,), count = tags, int(rng.integers(pool.facts[0], pool.facts[1] + 1))
     hops, passages = _hops(rng, count), [[] for _ in range(int(rng.integers(2, 4)))]
     names = iter(rng.choice(pool.names, count, replace=False).tolist())
     questions = []
@@ -97,14 +101,14 @@ def _group(rng, tag, pool):
     return [sum(passage, []) for passage in passages if passage], [questions[i] for i in asked]
 
 
-def _count(rng, tag, _):
-    number = int(rng.integers(1, MOST + 1))
+def _count(rng, tags, _):
+    (tag,), number = tags, int(rng.integers(1, MOST + 1))
     question = Question("count", [_TOTAL, tag, _EQUAL, _NUMBERS[number - 1], _END], slice(3, 4))
     return [[_MARK, tag, _END]] * number, [question]
 
 
-def _copy(rng, tag, pool):
-    words = rng.choice(pool.words, COPY_WORDS).tolist()
+def _copy(rng, tags, pool):
+    (tag,), words = tags, rng.choice(pool.words, COPY_WORDS).tolist()
     question = Question("copy", [_PASTE, tag, _COLON, *words, _END], slice(3, 3 + COPY_WORDS))
     return [[_COPY, tag, _COLON, *words, _END]], [question]
 
@@ -114,19 +118,44 @@ def _loop(rng, _, pool):
     return [], [Question("loop", [_LOOP, *letters, *letters, _END], slice(1 + pool.loop, 1 + 2 * pool.loop))]
 
 
-_MAKERS = {"group": (_group, 0.53), "count": (_count, 0.3), "copy": (_copy, 0.15), "loop": (_loop, 0.02)}
+def _kin(rng, tags, pool):
+    """A passage of facts for each tag; a question lists a name of each, one of them of the kind that is asked for."""
+    kinds, members = rng.choice(IDS["value"], 2, replace=False).tolist(), []
+    for _ in tags:
+        names = rng.choice(pool.names, pool.facts[0], replace=False).tolist()
+        members.append((names[::2], names[1::2]))  # of either kind
+    passages = [[[tag, name, kind, _END] for kind, names in zip(kinds, both) for name in names]
+                for tag, both in zip(tags, members)]
+    questions = []
+    for _ in range(KIN_ASKED):
+        one, asked = int(rng.integers(len(tags))), int(rng.integers(2))
+        of = [asked if i == one else 1 - asked for i in range(len(tags))]
+        names = [int(rng.choice(both[kind])) for both, kind in zip(members, of)]
+        listed = [token for pair in zip(tags, names) for token in pair]
+        looks = tuple((2 + 2 * i, kinds[kind]) for i, kind in enumerate(of))
+        tokens, end = [_EQUAL, *listed, _ASK, kinds[asked], names[one], _END], len(listed) + 3
+        questions.append(Question("kin", tokens, slice(end, end + 1), looks=looks))
+    for passage in passages:
+        rng.shuffle(passage)
+    return [sum(passage, []) for passage in passages], questions
 
 
-def _items(rng, budget, pool):
+_MAKERS = {"group": _group, "count": _count, "copy": _copy, "loop": _loop, "kin": _kin}
+MIXES = {"main": {"group": 0.53, "count": 0.3, "copy": 0.15, "loop": 0.02},
+         "kin": {"group": 0.48, "count": 0.17, "copy": 0.13, "loop": 0.02, "kin": 0.2}}
+
+
+def _items(rng, budget, pool, mix):
     """(facts, questions) of random tasks that take at most `budget` tokens together."""
-    kinds, shares = list(_MAKERS), [share for _, share in _MAKERS.values()]
+    kinds, shares = list(MIXES[mix]), list(MIXES[mix].values())
     tags = {kind: rng.permutation(IDS["tag"]).tolist() for kind in kinds}
     facts, questions, used = [], [], 0
     while True:
         kind = kinds[rng.choice(len(kinds), p=shares)]
-        if not tags[kind]:
+        number, of = (KIN_TAGS, tags["group"]) if kind == "kin" else (1, tags[kind])  # their facts look alike
+        if len(of) < number:
             return facts, questions, used
-        some_facts, some_questions = _MAKERS[kind][0](rng, tags[kind].pop(), pool)
+        some_facts, some_questions = _MAKERS[kind](rng, [of.pop() for _ in range(number)], pool)
         size = sum(map(len, some_facts)) + sum(len(question.tokens) for question in some_questions)
         if used + size > budget:
             if kind == "loop":
@@ -161,10 +190,10 @@ class _Writer:
         return answer.start
 
 
-def make(rng, corpus, length, density=None, loop=LOOP):
+def make(rng, corpus, length, density=None, loop=LOOP, mix="main"):
     """One Sequence of `length` tokens; `density` is the share that is not prose, 0.4 to 0.9 by default."""
     budget = int((length - 1) * (density or rng.uniform(0.4, 0.9)))
-    facts, questions, used = _items(rng, budget, _Pool(rng, length, loop))
+    facts, questions, used = _items(rng, budget, _Pool(rng, length, loop), mix)
     writer, asked = _Writer(length), []
     prose = length - 1 - used
     before = int(prose * rng.uniform(0.3, 0.9))
