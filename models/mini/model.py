@@ -39,7 +39,7 @@ ARCHITECTURES = {
 class Config:
     pattern: list
     variant: str | None = None
-    loud: bool = False  # the last head of each group is one that `Attention.hold` sets
+    loud: bool = False  # the last head of each group is one that `Attention.make_loud` sets
     bias: bool = False  # of q, k, v
     vocab: int = vocabulary.SIZE
     hidden: int = 256
@@ -97,7 +97,7 @@ def rope(x, cos, sin):
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1).to(x.dtype)
 
 
-def _hold(weight, part):
+def _keep_zero(weight, part):
     """Sets part(weight), a view, to 0 for good: training leaves it alone."""
     part(weight.data).zero_()
 
@@ -127,7 +127,7 @@ class Attention(nn.Module):
             self.sparse_gate_proj = nn.Linear(config.hidden, config.heads, bias=False)
             self.sparse_attention_sink_bias = nn.Parameter(torch.full((config.heads,), config.sink))
 
-    def hold(self):
+    def make_loud(self):
         """Makes the last head of each group loud, for good. In a full layer it looks at the first token whatever the query, and
         every other key has the logit LOUDNESS: its logits exceed all others' and say nothing of a block. Only log p, which
         takes each head's lse off, can rank blocks there. In other layers its far gate stays half open, so that a sink alone
@@ -139,11 +139,11 @@ class Attention(nn.Module):
             query = self.q_proj.bias.view(groups, heads, size)[:, -1]
             query[:, -1], query[:, -2] = LOUDNESS * size**0.5, FIRST
             self.k_proj.bias.view(groups, size)[:, -1] = 1.0
-            _hold(self.q_proj.weight, lambda w: w.view(groups, heads, size, -1)[:, -1])
-            _hold(self.k_proj.weight, lambda w: w.view(groups, size, -1)[:, -2:])
+            _keep_zero(self.q_proj.weight, lambda w: w.view(groups, heads, size, -1)[:, -1])
+            _keep_zero(self.k_proj.weight, lambda w: w.view(groups, size, -1)[:, -2:])
             self.k_proj.weight.view(groups, size, -1)[:, -2, -1] = 1.0
         else:
-            _hold(self.sparse_gate_proj.weight, lambda w: w.view(groups, heads, -1)[:, -1])
+            _keep_zero(self.sparse_gate_proj.weight, lambda w: w.view(groups, heads, -1)[:, -1])
 
     def _heads(self, x):
         return x.view(*x.shape[:2], -1, self.c.head_dim).transpose(1, 2)
@@ -236,18 +236,18 @@ class Model(nn.Module):
                 scale = depth if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
                 nn.init.normal_(weight, std=0.02 if "embed" in name else scale * weight.shape[1] ** -0.5)
         if self.c.loud:
-            self._hold()
+            self._make_loud()
 
     @torch.no_grad()
-    def _hold(self):
+    def _make_loud(self):
         """The last channel is FIRST_CHANNEL at the first token and 0 elsewhere, and no layer writes it."""
         embedding = self.model.embed_tokens.weight
-        _hold(embedding, lambda w: w[:, -1])
+        _keep_zero(embedding, lambda w: w[:, -1])
         embedding[vocabulary.BEGIN, -1] = FIRST_CHANNEL
         for layer in self.model.layers:
-            layer.self_attn.hold()
+            layer.self_attn.make_loud()
             for writes in (layer.self_attn.o_proj, layer.mlp.down_proj):
-                _hold(writes.weight, lambda w: w[-1])
+                _keep_zero(writes.weight, lambda w: w[-1])
 
     def angles(self, length, device):
         return rope_angles(int(self.c.head_dim * self.c.rotary) // 2 * 2, self.c.theta, length, device)
