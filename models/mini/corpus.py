@@ -1,4 +1,5 @@
-"""The filler between facts: English prose that every Python installation carries (pydoc's topics), as runs of words."""
+"""The filler between facts: English prose that every Python installation carries (pydoc's topics), as runs of words. It changes a
+little with Python's version, and a seed's sequences with it."""
 
 import pydoc_data.topics
 import re

@@ -44,7 +44,7 @@ def measured(net, make, length, number):
     ids = make(length, number)
     logprobs = parity.logprobs(net, ids)
     slack = net.ops.slack
-    entry = {"length": length, "number": number, "slack": slack, "logprobs": [round(float(value), 5) for value in logprobs]}
+    entry = {"tokens": ids, "slack": slack, "logprobs": [round(float(value), 5) for value in logprobs]}
     return (slack > CLEAR, noise(net, ids, logprobs)), entry
 
 

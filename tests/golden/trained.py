@@ -1,7 +1,8 @@
 """The models of this repository's own training that have a golden of PyTorch's, and what is asked of them. Needs NumPy only.
 
-A golden NAME.json (- as _) is {"model_sha256", "inputs": [{"length", "number" of an input; "logprobs": of every token given those
-before it, "slack": how near a choice of blocks came to another one}]}; make_trained.py makes it.
+A golden NAME.json (- as _) is {"model_sha256", "inputs": [{"tokens"; "logprobs": of every token given those before it, "slack": how
+near a choice of blocks came to another one}]}; make_trained.py makes it. The tokens are in it because the prose between facts is
+the installed Python's.
 """
 
 import functools
