@@ -40,8 +40,8 @@ class Watched(attention.Dense):
 
 @torch.no_grad()
 def measure(net, length, count, mix, device):
-    scores, prose, coverage = {task: [] for task in (tasks.SCORED if mix == "main" else tasks.TASKS[1:])}, [], []
-    for number, sequence in enumerate(heldout.sequences(length, count, mix)):
+    scores, prose, coverage = {task: [] for task in tasks.scored(mix)}, [], []
+    for number, sequence in enumerate(heldout.sequences(length, count, mix=mix)):
         net.ops.coverage, net.ops.watching = [], number < _WATCHED
         tokens = torch.from_numpy(sequence.tokens.astype(np.int64))[None].to(device)
         logprob = net.logits(net(tokens)[0, :-1]).log_softmax(-1)

@@ -26,8 +26,8 @@ def sequence(length, number, seed=SEED, mix="main"):
     return tasks.make(np.random.default_rng([seed, length, number]), _prose(), length, mix=mix)
 
 
-def sequences(length, count, mix="main"):
-    return [sequence(length, number, mix=mix) for number in range(count)]
+def sequences(length, count, seed=SEED, mix="main"):
+    return [sequence(length, number, seed, mix) for number in range(count)]
 
 
 def worth(task, hits):

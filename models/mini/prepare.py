@@ -31,10 +31,9 @@ def lessons(sequence, most):
     """Where something is looked up [most] int16 (0: nothing), and what the 1st … 3rd hop from there leads to [most,3]; a chain
     that is shorter stays at its end."""
     asked, path = np.zeros(most, np.int16), np.zeros((most, LESSONS), np.int16)
-    chains = [(at - 1, question.path) for at, question in sequence.questions if question.path]
-    chains += [(at - question.answer.start + where, (target,)) for at, question in sequence.questions
-               for where, target in question.looks]
-    for i, (at, targets) in enumerate(chains[:most]):
+    looks = [(at - question.answer.start + where, targets) for at, question in sequence.questions
+             for where, targets in question.looks]
+    for i, (at, targets) in enumerate(looks[:most]):
         asked[i], path[i] = at, [targets[min(hop, len(targets) - 1)] for hop in range(LESSONS)]
     return asked, path
 

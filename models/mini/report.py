@@ -17,27 +17,27 @@ def cell(mean, half, _):
     return f"{100 * mean:.0f}" + (f" ± {100 * half:.0f}" if half > 0.005 else "")
 
 
+def rows(results, lengths):
+    """(length, name, what was measured) of those that were."""
+    return [(int(length), name, result[length]) for length in lengths for name, result in results if length in result]
+
+
 def accuracy(results, lengths):
     scored = list(next(iter(results[0][1].values()))["accuracy"])
     print("| tokens | | " + " | ".join(scored) + " | prose | KV cache |\n" + "| --- " * (len(scored) + 4) + "|")
-    for length in lengths:
-        for name, result in results:
-            if length not in result:
-                continue
-            found = result[length]
-            cells = [cell(*found["accuracy"][task]) for task in scored]
-            config = model.Config(*model.ARCHITECTURES[name.split(".")[0]])
-            kept = f"{evaluate.kv_bytes(config, int(length)) / 2**20:.1f} MiB"
-            print(f"| {int(length):,} | `{name}` | {' | '.join(cells)} | {found['prose_nll']:.2f} | {kept} |")
+    for length, name, found in rows(results, lengths):
+        cells = [cell(*found["accuracy"][task]) for task in scored]
+        config = model.Config(*model.ARCHITECTURES[name.split(".")[0]])
+        kept = f"{evaluate.kv_bytes(config, length) / 2**20:.1f} MiB"
+        print(f"| {length:,} | `{name}` | {' | '.join(cells)} | {found['prose_nll']:.2f} | {kept} |")
 
 
 def coverage(results, lengths):
     layers = [layer for layer, kind in enumerate(model.ARCHITECTURES["hysparse"][0]) if kind == model.SPARSE]
     print("| tokens | | " + " | ".join(map(str, layers)) + " |\n" + "| --- " * (len(layers) + 2) + "|")
-    for length in lengths:
-        for name, result in results:
-            if result.get(length, {}).get("coverage"):
-                print(f"| {int(length):,} | `{name}` | " + " | ".join(f"{x:.2f}" for x in result[length]["coverage"]) + " |")
+    for length, name, found in rows(results, lengths):
+        if found["coverage"]:
+            print(f"| {length:,} | `{name}` | " + " | ".join(f"{x:.2f}" for x in found["coverage"]) + " |")
 
 
 def main():

@@ -33,7 +33,7 @@ COPY_WORDS = 16
 LOOP = 128  # the spec's window: the farthest token that it shows
 KIN_TAGS, KIN_ASKED = 4, 6
 TASKS = ["text", *(f"hop{h}" for h in range(1, HOPS + 1)), "count", "copy", "loop", "kin"]
-SCORED = TASKS[1:-1]  # in the main mix; all in the other
+SCORED = TASKS[1:-1]  # in the main mix
 NOT_SCORED = -1
 # What a token counts in the loss: an answer of one token 1, of many tokens less; what cannot be foretold nothing.
 WEIGHT = {"text": 0.003, "count": 1.0, "copy": 0.25, "loop": 0.1, "kin": 1.0} | {f"hop{h}": 1.0 for h in range(1, HOPS + 1)}
@@ -50,8 +50,7 @@ class Question:
     task: str
     tokens: list  # the answer included
     answer: slice  # where it stands in tokens
-    path: tuple = ()  # of a chain: what each hop leads to, the answer last
-    looks: tuple = ()  # (where in tokens, what is to be looked up there)
+    looks: tuple = ()  # (where in tokens something is looked up, what each hop from there leads to)
 
 
 @dataclasses.dataclass
@@ -94,7 +93,7 @@ def _group(rng, tags, pool):
             passages[(first + i) % len(passages)].append([tag, name, target, _END])
         skip = int(rng.integers(0, length)) if rng.random() < 0.25 else 0
         path = (*chain[skip + 1 :], value)
-        questions.append(Question(f"hop{len(path)}", [_ASK, tag, chain[skip], value, _END], slice(3, 4), path))
+        questions.append(Question(f"hop{len(path)}", [_ASK, tag, chain[skip], value, _END], slice(3, 4), ((2, path),)))
     for passage in passages:
         rng.shuffle(passage)
     asked = rng.permutation(len(questions))[: int(rng.integers(2, ASKED + 1))]
@@ -132,9 +131,9 @@ def _kin(rng, tags, pool):
         of = [asked if i == one else 1 - asked for i in range(len(tags))]
         names = [int(rng.choice(both[kind])) for both, kind in zip(members, of)]
         listed = [token for pair in zip(tags, names) for token in pair]
-        looks = tuple((2 + 2 * i, kinds[kind]) for i, kind in enumerate(of))
+        looks = tuple((2 + 2 * i, (kinds[kind],)) for i, kind in enumerate(of))
         tokens, end = [_EQUAL, *listed, _ASK, kinds[asked], names[one], _END], len(listed) + 3
-        questions.append(Question("kin", tokens, slice(end, end + 1), looks=looks))
+        questions.append(Question("kin", tokens, slice(end, end + 1), looks))
     for passage in passages:
         rng.shuffle(passage)
     return [sum(passage, []) for passage in passages], questions
@@ -143,6 +142,10 @@ def _kin(rng, tags, pool):
 _MAKERS = {"group": _group, "count": _count, "copy": _copy, "loop": _loop, "kin": _kin}
 MIXES = {"main": {"group": 0.53, "count": 0.3, "copy": 0.15, "loop": 0.02},
          "kin": {"group": 0.48, "count": 0.17, "copy": 0.13, "loop": 0.02, "kin": 0.2}}
+
+
+def scored(mix):
+    return TASKS[1:] if mix == "kin" else SCORED
 
 
 def _items(rng, budget, pool, mix):

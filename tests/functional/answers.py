@@ -12,7 +12,7 @@ import questions
 import server_process
 
 # Sequences by length: a token reads 16 blocks of 64 and a window of 128, of 32, 128 and 256 blocks.
-SCORED = {2048: 8, 8192: 2, 16384: 1}
+SCORED = {2048: 8, 8192: 3, 16384: 1}
 ASKED = {2048: (4, 3), 8192: (1, 6)}  # and questions of each task that are asked behind a sequence, all lengths at once
 # Steps so short that every prompt runs in chunks, among others' decodes.
 _CHUNKS = ["--max-num-batched-tokens", "256", "--max-num-seqs", "16"]

@@ -25,7 +25,7 @@ def sequence(length, number):
 
 
 def sequences(length, count):
-    return [sequence(length, number) for number in range(count)]
+    return heldout.sequences(length, count, SEED)
 
 
 def collect(results):

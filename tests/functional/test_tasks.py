@@ -52,12 +52,11 @@ class Read:
 @pytest.mark.parametrize("mix, length", [("main", 2048), ("main", 16384), ("kin", 512), ("kin", 4096)])
 def test_every_answer_can_be_read(mix, length):
     seen = set()
-    for number in range(8):
-        sequence = heldout.sequence(length, number, mix=mix)
+    for sequence in heldout.sequences(length, 8, mix=mix):
         read = Read(sequence)
         for at, question in sequence.questions:
             begin = at - question.answer.start
             assert sequence.tokens[begin : begin + len(question.tokens)].tolist() == question.tokens
-            assert read.answer(question) == question.tokens[question.answer], (number, question)
+            assert read.answer(question) == question.tokens[question.answer], question
             seen.add(question.task)
-    assert seen >= {*tasks.SCORED, *(["kin"] if mix == "kin" else [])} - ({"loop"} if length < 1024 else set())
+    assert seen >= set(tasks.scored(mix)) - ({"loop"} if length < 1024 else set())

@@ -50,8 +50,8 @@ def trained():
 
 def test_training_leaves_loud_heads_alone(trained):
     fresh = model.Model(trained.c)
-    for layer, (now, first) in enumerate(zip(trained.model.layers, fresh.model.layers)):
-        now, first = now.self_attn, first.self_attn
+    for layer, untrained in zip(trained.model.layers, fresh.model.layers):
+        now, first = layer.self_attn, untrained.self_attn
         assert torch.equal(now.q_proj.bias, first.q_proj.bias) and torch.equal(now.k_proj.bias, first.k_proj.bias)
         if now.kind == model.FULL:
             assert not now.q_proj.weight.view(2, 3, 64, -1)[:, -1].any()
@@ -59,7 +59,7 @@ def test_training_leaves_loud_heads_alone(trained):
             assert now.q_proj.weight.view(2, 3, 64, -1)[:, 0].any()
         else:
             assert not now.sparse_gate_proj.weight.view(2, 3, -1)[:, -1].any()
-        assert not now.o_proj.weight[-1].any() and not trained.model.layers[layer].mlp.down_proj.weight[-1].any()
+        assert not now.o_proj.weight[-1].any() and not layer.mlp.down_proj.weight[-1].any()
     last = trained.model.embed_tokens.weight[:, -1]
     assert last[vocabulary.BEGIN] == model.FIRST_CHANNEL and last.count_nonzero() == 1
 

@@ -20,7 +20,7 @@ def test_logprobs_are_pytorchs(name, chunk, tmp_path):
         made_of = hashlib.file_digest(weights, "sha256").hexdigest()
     assert made_of == golden["model_sha256"], "the golden is of other weights: make it again"
     inputs = [entry["tokens"] for entry in golden["inputs"]]
-    assert tuple(map(len, inputs)) == trained.MODELS[name][1]
+    assert tuple(map(len, inputs)) == trained.LENGTHS[name]
     results = engine.run([dict(folder=folder, tokens=tokens, observed=True, chunk=chunk) for tokens in inputs], tmp_path)
     for tokens, result, entry in zip(inputs, results, golden["inputs"]):
         assert len(result.logprobs) == len(entry["logprobs"]) == len(tokens) - 1
